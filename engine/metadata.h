@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a model file says about itself: architecture, sizes, tokenizer, chat template, where it
+ * came from, how it was compressed, and its tensor table; and the two functions that turn this
+ * into the file's msgpack section and back. metadata.c is the only file of engine/ that knows
+ * msgpack.
+ *
+ * To add a fact: a member here, its key in metadata.c (written and read), a line in
+ * docs/model-format.md. Readers ignore keys they do not know.
+ */
+#ifndef RWL_ENGINE_METADATA_H
+#define RWL_ENGINE_METADATA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct rwl_arena;
+struct rwl_error;
+
+/* Names in files: "rwkv-4", "rwkv-5.1", "rwkv-5.2", "rwkv-6", "rwkv-7". */
+enum rwl_arch { RWL_ARCH_4, RWL_ARCH_5_1, RWL_ARCH_5_2, RWL_ARCH_6, RWL_ARCH_7, RWL_ARCH_COUNT };
+
+/* How a tensor's bytes encode its numbers. Values are part of the format: never renumber. */
+enum rwl_encoding {
+    RWL_ENCODING_F32 = 0, /* IEEE 754 binary32, row-major */
+    RWL_ENCODING_F16 = 1, /* IEEE 754 binary16, row-major */
+    /* 2 and up: quantised, interleaved and neuron-record forms */
+    RWL_ENCODING_COUNT
+};
+
+/* Where tensors and other data stand in the file, in this order. Values are part of the format. */
+enum rwl_section_kind {
+    RWL_SECTION_METADATA = 0,    /* msgpack */
+    RWL_SECTION_VOCABULARY = 1,  /* see tokenizer.h */
+    RWL_SECTION_VECTORS = 2,     /* vectors and small matrices of all layers, always hot */
+    RWL_SECTION_PROJECTIONS = 3, /* one a layer */
+    RWL_SECTION_FFN = 4,         /* one a layer */
+    RWL_SECTION_HEAD = 5,
+    RWL_SECTION_EMBEDDING = 6, /* last; read with pread, never mapped */
+    RWL_SECTION_KIND_COUNT
+};
+
+enum { RWL_MAX_DIMS = 3, RWL_MAX_TENSOR_NAME = 63 };
+
+struct rwl_tensor {
+    const char *name; /* "blocks.0.att.receptance.weight" */
+    enum rwl_encoding encoding;
+    enum rwl_section_kind section;
+    uint32_t layer; /* of its section; 0 where sections are not per layer */
+    uint32_t dims;  /* 1 to RWL_MAX_DIMS */
+    uint64_t shape[RWL_MAX_DIMS]; /* outermost first, as in PyTorch */
+    uint64_t offset;              /* from its section's start; multiple of 64 */
+    uint64_t size;                /* bytes */
+};
+
+/* All sizes are checked on decode: positive, within the bounds given, consistent. */
+struct rwl_hparams {
+    enum rwl_arch arch;
+    uint32_t layers;          /* L, at most 1024 */
+    uint32_t width;           /* C, at most 65536 */
+    uint32_t attention_width; /* A = heads x head_size; equals C in all known models */
+    uint32_t head_size;       /* N; 1 for RWKV-4, which has no heads */
+    uint32_t ffn_width;       /* F, at most 1048576 */
+    uint32_t vocab_size;      /* V, rows of the head, at most 1048576 */
+    float norm_eps;           /* layer norm */
+    float group_norm_eps;     /* group norm after the recurrence (v5 to v7) */
+};
+
+/* How chat turns are written. {text} stands for the turn's text. */
+struct rwl_chat_template {
+    const char *system;    /* "System: {text}" or NULL: no chat template */
+    const char *user;      /* "User: {text}" */
+    const char *assistant; /* "Assistant:", what a prompt ends with */
+    const char *separator; /* "\n\n", between turns */
+    const char *stop;      /* "\n\n", or "\n\nUser:" : ends an answer */
+};
+
+struct rwl_metadata {
+    struct rwl_hparams hparams;
+    const char *name;                /* short model name, never NULL */
+    const char *tokenizer;           /* "world" (greedy longest match) */
+    uint32_t end_token;              /* ends a text: 0 in every World vocabulary */
+    bool has_end_token;              /* byte-level models have none */
+    struct rwl_chat_template chat;
+    const char *source;              /* "base.pth (pth, bf16)", for people; never NULL */
+    const char *compression;         /* one line, "none" where none; never NULL */
+    struct rwl_tensor *tensors;
+    uint32_t tensor_count;
+};
+
+/* Bytes a tensor of this shape takes; false on overflow or an unknown encoding. */
+bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_t dims,
+                      uint64_t *ret_bytes);
+const char *rwl_encoding_name(enum rwl_encoding encoding); /* "f16" */
+const char *rwl_arch_name(enum rwl_arch arch);             /* "rwkv-7" */
+const char *rwl_section_name(enum rwl_section_kind kind);  /* "vectors" */
+
+/* Everything *ret_metadata points to lies in the arena. path is for the error line. */
+int rwl_metadata_decode(const void *data, size_t size, const char *path, struct rwl_arena *arena,
+                        struct rwl_metadata *ret_metadata, struct rwl_error *err);
+
+/* *ret_data is malloc'd. The same metadata always gives the same bytes. */
+int rwl_metadata_encode(const struct rwl_metadata *metadata, void **ret_data, size_t *ret_size,
+                        struct rwl_error *err);
+
+#endif

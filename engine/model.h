@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A model: a mapped file whose tensors have been found, their shapes checked against the
+ * architecture, and bound to the places the forward pass reads them from. Immutable after open,
+ * shared by any number of engines and states.
+ *
+ * What each architecture needs is described in arch.c; how it computes is in forward.c,
+ * time_mix.c and channel_mix.c.
+ */
+#ifndef RWL_ENGINE_MODEL_H
+#define RWL_ENGINE_MODEL_H
+
+#include "engine/model_file.h"
+#include "engine/tokenizer.h"
+
+struct rwl_model;
+
+int rwl_model_open(const char *path, struct rwl_model **ret_model, struct rwl_error *err);
+void rwl_model_close(struct rwl_model *model);
+
+/* All borrowed until close. */
+const struct rwl_model_file *rwl_model_get_file(const struct rwl_model *model);
+const struct rwl_metadata *rwl_model_get_metadata(const struct rwl_model *model);
+const struct rwl_hparams *rwl_model_get_hparams(const struct rwl_model *model);
+const struct rwl_tokenizer *rwl_model_get_tokenizer(const struct rwl_model *model);
+
+/* Weight bytes one decode step reads, and the number of parameters. */
+uint64_t rwl_model_bytes_per_token(const struct rwl_model *model);
+uint64_t rwl_model_parameters(const struct rwl_model *model);
+
+#endif

@@ -8,7 +8,10 @@
  * top_p = 0 means greedy, as temperature = 0 does (pip's convention; rwkv.cpp reads it as off).
  *
  * A sampler belongs to a session: its generator, its counts. It can be copied, exported and
- * imported, and then repeats exactly. One draw of the generator a token.
+ * imported, and then repeats exactly. One draw of the generator a token, greedy ones too.
+ *
+ * The memory that one choice needs (some arrays as long as the vocabulary) is apart, in a
+ * rwl_sampler_scratch: one serves all the samplers of a thread.
  */
 #ifndef RWL_ENGINE_SAMPLER_H
 #define RWL_ENGINE_SAMPLER_H
@@ -19,6 +22,7 @@
 
 struct rwl_error;
 struct rwl_sampler;
+struct rwl_sampler_scratch;
 
 struct rwl_logit_bias {
     uint32_t token;
@@ -42,25 +46,36 @@ struct rwl_logprob {
     float logprob; /* log-softmax of the model's own logits, before bias and penalties */
 };
 
+/* 16 bytes a token of the vocabulary, most of them touched only by flat distributions. */
+int rwl_sampler_scratch_create(uint32_t vocab_size, struct rwl_sampler_scratch **ret_scratch,
+                               struct rwl_error *err);
+void rwl_sampler_scratch_destroy(struct rwl_sampler_scratch *scratch);
+
 int rwl_sampler_create(uint32_t vocab_size, uint64_t seed, struct rwl_sampler **ret_sampler,
                        struct rwl_error *err);
 void rwl_sampler_destroy(struct rwl_sampler *sampler);
 /* Makes to behave exactly as from would. Same vocabulary. */
 int rwl_sampler_copy(struct rwl_sampler *to, const struct rwl_sampler *from, struct rwl_error *err);
-/* Forgets counts (seed kept) ; sets the generator anew. */
+/* Bytes held: some 100, and 8 to 22 for each different token generated. */
+size_t rwl_sampler_memory_bytes(const struct rwl_sampler *sampler);
+/* Forgets the counts; the generator goes on. */
 void rwl_sampler_reset_counts(struct rwl_sampler *sampler);
+/* Sets the generator anew; the counts stay. */
 void rwl_sampler_seed(struct rwl_sampler *sampler, uint64_t seed);
 
 /*
- * logits [vocab_size], unchanged on return. The chosen token is counted for the penalties.
- * logprobs: NULL, or room for logprob_count entries, filled with the likeliest tokens in
- * descending order, and *ret_logprob with the chosen token's. Allocates nothing after the first
- * call with the same vocabulary, except for a token never counted before (amortised).
- * Fails only when a logit is NaN (RWL_ERR_INTERNAL) or memory is out.
+ * logits [vocab_size], unchanged on return; -INFINITY is a token that cannot come. The chosen
+ * token is counted for the penalties, whatever they are. scratch: of the same vocabulary size.
+ * logprobs: NULL, or room for logprob_count entries (at most vocab_size), filled with the
+ * likeliest tokens in descending order. ret_logprob: NULL, or the chosen token's. Allocates
+ * nothing except for a token never counted before (amortised).
+ * Fails, with the sampler as it was, when a logit is NaN or +INFINITY (RWL_ERR_INTERNAL), a
+ * parameter is out of range or every token is banned (RWL_ERR_BAD_PARAM), or memory is out.
  */
-int rwl_sampler_next(struct rwl_sampler *sampler, const struct rwl_sampling *sampling,
-                     const float *logits, struct rwl_logprob *logprobs, size_t logprob_count,
-                     float *ret_logprob, uint32_t *ret_token, struct rwl_error *err);
+int rwl_sampler_next(struct rwl_sampler *sampler, struct rwl_sampler_scratch *scratch,
+                     const struct rwl_sampling *sampling, const float *logits,
+                     struct rwl_logprob *logprobs, size_t logprob_count, float *ret_logprob,
+                     uint32_t *ret_token, struct rwl_error *err);
 
 /* Portable bytes of generator and counts, with their own version and checks. */
 size_t rwl_sampler_export_bytes(const struct rwl_sampler *sampler);

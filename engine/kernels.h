@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The arithmetic of the forward pass: one table of functions, filled at start with the scalar
+ * reference and then with what the CPU can do better. The reference (kernels_ref.c) is the
+ * specification; every other column is tested against it.
+ *
+ * Rules for every column: pointers need no alignment; lengths are any number unless said
+ * otherwise; nothing is written outside the output. Each output element is computed by one fixed
+ * sequence of operations that does not depend on how many rows, tokens or elements the call
+ * covers, so that results do not depend on batch, chunking or threads.
+ *
+ * To add an instruction set: a bit in enum rwl_cpu, its test in kernels.c, a file
+ * kernels_<set>.c with its own compiler flags in meson.build.
+ */
+#ifndef RWL_ENGINE_KERNELS_H
+#define RWL_ENGINE_KERNELS_H
+
+#include "engine/metadata.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum rwl_cpu {
+    RWL_CPU_AVX2 = 1, /* x86-64 with AVX2, FMA and F16C */
+    RWL_CPU_NEON = 2, /* aarch64 */
+};
+
+/* Functions of one number, applied in place. Error bounds of the vector columns, against the
+ * exact value: relative 1e-6, or absolute 1e-30 where the value is that small. */
+enum rwl_unary {
+    RWL_UNARY_NONE,        /* x */
+    RWL_UNARY_SIGMOID,     /* 1 / (1 + exp(-x)) */
+    RWL_UNARY_TANH,        /* tanh(x) */
+    RWL_UNARY_SILU,        /* x / (1 + exp(-x)) */
+    RWL_UNARY_RELU_SQUARE, /* max(x, 0)^2 */
+    RWL_UNARY_DECAY_6,     /* exp(-exp(x)) */
+    RWL_UNARY_DECAY_7,     /* exp(-exp(-0.5) / (1 + exp(-x))) */
+    RWL_UNARY_COUNT
+};
+
+/* y[t][r] = sum over k of w[r][k] x[t][k], for r < rows, k < columns, t < count.
+ * w is contiguous [rows][columns] in the encoding of the function's place in the table. */
+typedef void rwl_matmul_fn(const void *w, size_t rows, size_t columns, const float *x,
+                           size_t x_stride, size_t count, float *y, size_t y_stride);
+
+/* One channel block of the RWKV-4 recurrence over count tokens, for each of n channels:
+ *   q = max(pp, u + k); e1 = exp(pp - q); e2 = exp(u + k - q)
+ *   y = (e1 aa + e2 v) / (e1 bb + e2)
+ *   q = max(pp + w, k); e1 = exp(pp + w - q); e2 = exp(k - q)
+ *   aa = e1 aa + e2 v; bb = e1 bb + e2; pp = q
+ * k, v, y are [count] rows of n at `stride`; w, u, aa, bb, pp are [n]. */
+typedef void rwl_wkv4_fn(size_t n, size_t count, size_t stride, const float *w, const float *u,
+                         const float *k, const float *v, float *aa, float *bb, float *pp, float *y);
+
+/* One head of the RWKV-5 and -6 recurrence over count tokens. S [n][n], i key, j value channel:
+ *   y_j = sum over i of r_i (u_i k_i v_j + S_ij);  S_ij = w_i S_ij + k_i v_j
+ * r, k, v, y are [count] rows of n at `stride`, w at `w_stride` (0: the same for all tokens);
+ * u [n]. n is a multiple of 8, at most 128. */
+typedef void rwl_wkv6_fn(size_t n, size_t count, size_t stride, size_t w_stride, const float *r,
+                         const float *w, const float *k, const float *v, const float *u, float *s,
+                         float *y);
+
+/* One head of the RWKV-7 recurrence over count tokens. S [n][n], i value, j key channel:
+ *   t_i = -sum over j of S_ij c_j;  S_ij = S_ij w_j + t_i b_j + v_i k_j;  y_i = sum S_ij r_j
+ * with c the normalised key (kk) and b = kk * a. All are [count] rows of n at `stride`.
+ * n is a multiple of 8, at most 128. */
+typedef void rwl_wkv7_fn(size_t n, size_t count, size_t stride, const float *r, const float *w,
+                         const float *k, const float *v, const float *c, const float *b, float *s,
+                         float *y);
+
+struct rwl_kernels {
+    const char *name; /* "avx2" */
+    rwl_matmul_fn *matmul[RWL_ENCODING_COUNT];
+
+    /* y = (x - mean) / sqrt(variance + eps) * weight + bias over n values (layer norm; group
+     * norm is this for each head). The variance is the population's. y may be x. */
+    void (*norm)(size_t n, const float *x, const float *weight, const float *bias, float eps,
+                 float *y);
+
+    /* y = now + (before - now) * mix: token shift. */
+    void (*shift)(size_t n, const float *now, const float *before, const float *mix, float *y);
+
+    float (*dot)(size_t n, const float *a, const float *b);
+
+    void (*unary[RWL_UNARY_COUNT])(size_t n, float *x);
+
+    rwl_wkv4_fn *wkv4;
+    rwl_wkv6_fn *wkv6;
+    rwl_wkv7_fn *wkv7;
+};
+
+/* Bits of enum rwl_cpu that this machine has and this build knows. */
+uint32_t rwl_cpu_detect(void);
+
+/* Fills the table for a CPU with these bits (a subset of what rwl_cpu_detect gives). */
+void rwl_kernels_init(struct rwl_kernels *kernels, uint32_t cpu);
+
+/* What rwl_kernels_init calls, each in a file of its own. */
+void rwl_kernels_init_ref(struct rwl_kernels *kernels);
+void rwl_kernels_init_avx2(struct rwl_kernels *kernels);
+void rwl_kernels_init_neon(struct rwl_kernels *kernels);
+
+#endif

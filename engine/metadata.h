@@ -41,14 +41,24 @@ enum rwl_section_kind {
     RWL_SECTION_KIND_COUNT
 };
 
-enum { RWL_MAX_DIMS = 3, RWL_MAX_TENSOR_NAME = 63 };
+/* Bounds a reader enforces, so that no file makes it allocate much for little. */
+enum {
+    RWL_MAX_DIMS = 3,
+    RWL_MAX_TENSOR_NAME = 63, /* bytes, printable ASCII without spaces */
+    RWL_MAX_TENSORS = 65536,
+    RWL_MAX_METADATA_BYTES = 16 << 20,
+    RWL_MAX_LAYERS = 1024,
+    RWL_MAX_WIDTH = 65536,
+    RWL_MAX_FFN_WIDTH = 1 << 20,
+    RWL_MAX_VOCAB_SIZE = 1 << 20,
+};
 
 struct rwl_tensor {
     const char *name; /* "blocks.0.att.receptance.weight" */
     enum rwl_encoding encoding;
     enum rwl_section_kind section;
-    uint32_t layer; /* of its section; 0 where sections are not per layer */
-    uint32_t dims;  /* 1 to RWL_MAX_DIMS */
+    uint32_t layer;               /* of its section; 0 where sections are not per layer */
+    uint32_t dims;                /* 1 to RWL_MAX_DIMS */
     uint64_t shape[RWL_MAX_DIMS]; /* outermost first, as in PyTorch */
     uint64_t offset;              /* from its section's start; multiple of 64 */
     uint64_t size;                /* bytes */
@@ -67,9 +77,10 @@ struct rwl_hparams {
     float group_norm_eps;     /* group norm after the recurrence (v5 to v7) */
 };
 
-/* How chat turns are written. {text} stands for the turn's text. */
+/* How chat turns are written. {text} stands for the turn's text. All are set or, without a chat
+ * template, all are NULL; system is empty where a model knows no system turn. */
 struct rwl_chat_template {
-    const char *system;    /* "System: {text}" or NULL: no chat template */
+    const char *system;    /* "System: {text}" */
     const char *user;      /* "User: {text}" */
     const char *assistant; /* "Assistant:", what a prompt ends with */
     const char *separator; /* "\n\n", between turns */
@@ -78,13 +89,13 @@ struct rwl_chat_template {
 
 struct rwl_metadata {
     struct rwl_hparams hparams;
-    const char *name;                /* short model name, never NULL */
-    const char *tokenizer;           /* "world" (greedy longest match) */
-    uint32_t end_token;              /* ends a text: 0 in every World vocabulary */
-    bool has_end_token;              /* byte-level models have none */
+    const char *name;      /* short model name, never NULL */
+    const char *tokenizer; /* "world" (greedy longest match) */
+    uint32_t end_token;    /* ends a text: 0 in every World vocabulary */
+    bool has_end_token;    /* byte-level models have none */
     struct rwl_chat_template chat;
-    const char *source;              /* "base.pth (pth, bf16)", for people; never NULL */
-    const char *compression;         /* one line, "none" where none; never NULL */
+    const char *source;      /* "base.pth (pth, bf16)", for people; never NULL */
+    const char *compression; /* one line, "none" where none; never NULL */
     struct rwl_tensor *tensors;
     uint32_t tensor_count;
 };

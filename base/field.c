@@ -63,10 +63,13 @@ static int check_range(const struct rwl_field *field, double value, int bad_code
 {
     if (!isfinite(value))
         return rwl_error_set(err, bad_code, "%s: not a finite number", field->name);
-    if (field->max > field->min && (value < field->min || value > field->max))
-        return rwl_error_set(err, bad_code, "%s: %.12g is outside %.12g to %.12g", field->name,
-                             value, field->min, field->max);
-    return 0;
+    if (field->max <= field->min || (value >= field->min && value <= field->max))
+        return 0;
+    if (field->flags & RWL_FIELD_OCTAL)
+        return rwl_error_set(err, bad_code, "%s: %#llo is outside %#llo to %#llo", field->name,
+                             (long long)value, (long long)field->min, (long long)field->max);
+    return rwl_error_set(err, bad_code, "%s: %.12g is outside %.12g to %.12g", field->name, value,
+                         field->min, field->max);
 }
 
 int rwl_field_check(const struct rwl_field *field, const void *object, int bad_code,
@@ -127,6 +130,20 @@ static bool parse_i64(const char *text, int64_t *ret)
     return false;
 }
 
+/* Permissions are octal or refused: 440 taken for a decimal number would open a socket to its
+ * group. YAML 1.2 spells octal with "0o". */
+static bool parse_octal(const char *text, int64_t *ret)
+{
+    if (text[0] != '0')
+        return false;
+    const char *digits = text + (text[1] == 'o' ? 2 : 0);
+    size_t count = strspn(digits, "01234567");
+    if (count == 0 || count > 20 || digits[count])
+        return false;
+    *ret = (int64_t)strtoull(digits, NULL, 8);
+    return true;
+}
+
 int rwl_field_parse(const struct rwl_field *field, void *object, const char *text, int bad_code,
                     struct rwl_error *err)
 {
@@ -135,7 +152,13 @@ int rwl_field_parse(const struct rwl_field *field, void *object, const char *tex
     char *end;
     switch (field->type) {
     case RWL_TYPE_BOOL: ok = parse_bool(text, at); break;
-    case RWL_TYPE_I64: ok = parse_i64(text, at); break;
+    case RWL_TYPE_I64:
+        if (!(field->flags & RWL_FIELD_OCTAL))
+            ok = parse_i64(text, at);
+        else if (!(ok = parse_octal(text, at)))
+            return rwl_error_set(err, bad_code, "%s: '%.60s' is not octal, as in 0660", field->name,
+                                 text);
+        break;
     case RWL_TYPE_F64:
         *(double *)at = strtod(text, &end);
         ok = end != text && *end == 0;

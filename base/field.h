@@ -62,6 +62,7 @@ enum {
     RWL_FIELD_REQUIRED = 1, /* must be given; all others take their default */
     RWL_FIELD_RELOAD = 2,   /* option: takes effect on reload, without a restart */
     RWL_FIELD_HIDDEN = 4,   /* not in generated documents */
+    RWL_FIELD_OCTAL = 8,    /* I64: file permissions, read and written as 0660 */
 };
 
 struct rwl_field {
@@ -117,8 +118,9 @@ void rwl_field_set_defaults(const struct rwl_field *table, void *object);
 int rwl_field_check(const struct rwl_field *field, const void *object, int bad_code,
                     struct rwl_error *err);
 
-/* Sets a BOOL, I64, F64 or STR member from text ("true", "-3", "1e-2", "8MiB" for I64), then
- * checks it. STR members borrow text. Errors as rwl_field_check. */
+/* Sets a BOOL, I64, F64 or STR member from text ("true", "-3", "1e-2", "8MiB" for I64, only
+ * "0660" or "0o660" for an octal one), then checks it. STR members borrow text. Errors as
+ * rwl_field_check. */
 int rwl_field_parse(const struct rwl_field *field, void *object, const char *text, int bad_code,
                     struct rwl_error *err);
 

@@ -48,6 +48,7 @@ int rwl_error_errno(struct rwl_error *err, int code, int number, const char *for
         va_end(args);
         size_t used = strlen(err->text);
         snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(number));
+        make_printable(err->text);
     }
     return code;
 }
@@ -64,6 +65,7 @@ int rwl_error_prefix(struct rwl_error *err, const char *format, ...)
     size_t used = strlen(err->text);
     snprintf(err->text + used, sizeof err->text - used, ": %.*s", (int)(sizeof old.text - 1),
              old.text);
+    make_printable(err->text); /* the cut may have split a character */
     return old.code;
 }
 

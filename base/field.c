@@ -194,12 +194,12 @@ const char *rwl_field_type_name(enum rwl_type type)
     return "nothing";
 }
 
-/* Levenshtein distance, cut off at names of 63 bytes. */
+/* Levenshtein distance; names of more than 63 bytes are like nothing. */
 static size_t edit_distance(const char *a, size_t a_size, const char *b, size_t b_size)
 {
     size_t row[64];
     if (a_size > 63 || b_size > 63)
-        return 64;
+        return SIZE_MAX;
     for (size_t j = 0; j <= b_size; j++)
         row[j] = j;
     for (size_t i = 1; i <= a_size; i++) {

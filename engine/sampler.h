@@ -3,7 +3,8 @@
  * Chooses the next token from logits, in the order of the RWKV pip package's PIPELINE:
  * 1. ban and logit_bias; 2. presence and frequency penalties with decay (only generated tokens
  * count); 3. softmax; 4. top_p (smallest set of likeliest tokens whose probability reaches it,
- * ties kept); 5. top_k; 6. min_p (relative to the likeliest); 7. temperature: p^(1/T); 8. draw.
+ * ties kept); 5. top_k (of equals the lowest IDs); 6. min_p (relative to the likeliest); 7.
+ * temperature: p^(1/T); 8. draw.
  *
  * top_p = 0 means greedy, as temperature = 0 does (pip's convention; rwkv.cpp reads it as off).
  *
@@ -24,9 +25,11 @@ struct rwl_error;
 struct rwl_sampler;
 struct rwl_sampler_scratch;
 
+enum { RWL_MAX_LOGPROBS = 256 };
+
 struct rwl_logit_bias {
     uint32_t token;
-    float bias; /* added to the logit; -INFINITY bans */
+    float bias; /* added to the logit, at most 1e30 in size; -INFINITY bans */
 };
 
 struct rwl_sampling {
@@ -46,7 +49,8 @@ struct rwl_logprob {
     float logprob; /* log-softmax of the model's own logits, before bias and penalties */
 };
 
-/* 16 bytes a token of the vocabulary, most of them touched only by flat distributions. */
+/* 16 bytes a token of the vocabulary, most of them touched only by flat distributions. One call
+ * at a time may use it. */
 int rwl_sampler_scratch_create(uint32_t vocab_size, struct rwl_sampler_scratch **ret_scratch,
                                struct rwl_error *err);
 void rwl_sampler_scratch_destroy(struct rwl_sampler_scratch *scratch);
@@ -66,7 +70,8 @@ void rwl_sampler_seed(struct rwl_sampler *sampler, uint64_t seed);
 /*
  * logits [vocab_size], unchanged on return; -INFINITY is a token that cannot come. The chosen
  * token is counted for the penalties, whatever they are. scratch: of the same vocabulary size.
- * logprobs: NULL, or room for logprob_count entries (at most vocab_size), filled with the
+ * logprobs: NULL, or room for logprob_count entries (at most vocab_size and
+ * RWL_MAX_LOGPROBS), filled with the
  * likeliest tokens in descending order. ret_logprob: NULL, or the chosen token's. Allocates
  * nothing except for a token never counted before (amortised).
  * Fails, with the sampler as it was, when a logit is NaN or +INFINITY (RWL_ERR_INTERNAL), a

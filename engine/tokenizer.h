@@ -3,10 +3,22 @@
  * The World tokenizer: greedy longest match over bytes, no merges, no pre-tokenisation. Every
  * single byte is a token, so any input encodes, and decoding gives the same bytes back.
  *
- * The vocabulary section of a model file is used in place (docs/model-format.md): tokens sorted
- * by (length, bytes), so that a token is found by binary search among those of its length; IDs
- * beside them unless they follow that order. What is built at load is one small table of the
- * lengths that begin with a given pair of bytes.
+ * The vocabulary section of a model file is used in place: tokens sorted by (length, bytes), so
+ * that a token is found by binary search among those of its length. Its layout (every number a
+ * little-endian u32, at any alignment):
+ *
+ *     magic      "RWLV", 0x564c5752
+ *     version    1
+ *     count      tokens with bytes, n
+ *     longest    bytes of the longest token, 1 to 255
+ *     flags      bit 0: an ID table follows; the others are 0
+ *     counts     [longest]: tokens of 1 byte (always 256), of 2 bytes, ...; their sum is n
+ *     ids        [n], only with flag bit 0: the ID of each token. Without it token i has ID i + 1
+ *     payload    the tokens' bytes, strictly ascending by (length, bytes), back to back
+ *
+ * Beside it create makes a table of the longest token that begins with a given pair of bytes,
+ * a bit filter over all tokens that spares nearly every search that would fail, and, where the
+ * section has IDs, the way back from an ID.
  *
  * rwl_text_stream turns token bytes into pieces of whole UTF-8 characters.
  */

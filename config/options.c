@@ -45,8 +45,8 @@ const struct rwl_field rwl_config_fields[] = {
                 "for root and for the system service; a socket passed by systemd comes before "
                 "either."),
     INTEGER("socket.mode", socket_mode, 0600, 0, 0777, .flags = RWL_FIELD_OCTAL,
-            .doc = "Permissions of the socket file, in octal. Who may write to the socket may use "
-                   "the model: 0600 admits the daemon's own user and root, 0660 the socket's "
+            .doc = "Permissions of the socket file, in octal. Who may write to the socket may "
+                   "use the model: 0600 admits the daemon's own user and root, 0660 the socket's "
                    "group as well, 0666 every user of the machine."),
     TEXT("socket.group", socket_group, .max = 255,
          .doc = "Name or number of the group that owns the socket file; the daemon must be a "
@@ -56,59 +56,51 @@ const struct rwl_field rwl_config_fields[] = {
          .flags = RWL_FIELD_RELOAD,
          .doc = "The least important kind of message that is logged to standard error: error "
                 "(something failed), warning (something was refused or will fail), notice "
-                "(starts, stops, reloads), info (sessions and connections as well), debug "
-                "(every request)."),
+                "(starts, stops, reloads), info (sessions and connections as well), debug (every "
+                "request)."),
 
     INTEGER("engine.threads", engine_threads, 0, 0, 256,
-            .doc = "Threads that compute, the engine's own included; 0 means one for each CPU the "
-                   "daemon may use. Beyond the number of real cores more threads make it slower; "
-                   "fewer leave CPUs to the rest of the machine."),
+            .doc = "Threads that compute, the engine's own included; 0 means one for each CPU "
+                   "the daemon may use. Beyond the number of real cores more threads make it "
+                   "slower; fewer leave CPUs to the rest of the machine."),
     INTEGER("engine.batch", engine_batch, 16, 1, 64,
-            .doc = "The most sessions that advance together in one step. The weights are read once "
-                   "for all "
-                   "of them, so a larger batch serves many sessions faster and each single one a "
-                   "little slower; working memory grows with it."),
+            .doc = "The most sessions that advance together in one step. The weights are read "
+                   "once for all of them, so a larger batch serves many sessions faster and each "
+                   "single one a little slower; working memory grows with it."),
     INTEGER("engine.prompt_chunk", engine_chunk, 32, 1, 1024,
             .doc = "The most prompt tokens read in one step. A larger chunk reads long prompts "
-                   "faster, but "
-                   "makes the sessions that are generating wait longer between two tokens."),
+                   "faster, but makes the sessions that are generating wait longer between two "
+                   "tokens."),
 
-    INTEGER(
-        "limits.connections", limit_connections, 64, 1, 4096, .flags = RWL_FIELD_RELOAD,
-        .doc =
-            "The most clients connected at the same time. A client beyond it is answered with the "
-            "error `limit` and disconnected."),
-    INTEGER(
-        "limits.sessions", limit_sessions, 256, 1, 65536, .flags = RWL_FIELD_RELOAD,
-        .doc =
-            "The most sessions open at the same time, of all users together. Each holds one state "
-            "in memory, whose size `rwkvlite info` shows; one more is refused with the "
-            "error `limit`."),
+    INTEGER("limits.connections", limit_connections, 64, 1, 4096, .flags = RWL_FIELD_RELOAD,
+            .doc = "The most clients connected at the same time. A client beyond it is answered "
+                   "with the error `limit` and disconnected."),
+    INTEGER("limits.sessions", limit_sessions, 256, 1, 65536, .flags = RWL_FIELD_RELOAD,
+            .doc = "The most sessions open at the same time, of all users together. Each holds "
+                   "one state in memory, whose size `rwkvlite info` shows; one more is refused "
+                   "with the error `limit`."),
     INTEGER("limits.frame_bytes", limit_frame_bytes, MIB, 4 * KIB, 256 * MIB,
             .flags = RWL_FIELD_RELOAD,
-            .doc = "The largest size of one incoming message. A connection that announces or sends "
-                   "a larger "
-                   "one is closed; its memory for unread input never exceeds this."),
+            .doc = "The largest size of one incoming message. A connection that announces or "
+                   "sends a larger one is closed; its memory for unread input never exceeds "
+                   "this."),
     INTEGER("limits.queued_requests", limit_queued_requests, 256, 1, 65536,
             .flags = RWL_FIELD_RELOAD,
-            .doc = "The most requests for the engine that may wait or run at the same time, of all "
-                   "connections together. One more is refused with the error `limit`."),
+            .doc = "The most requests for the engine that may wait or run at the same time, of "
+                   "all connections together. One more is refused with the error `limit`."),
     INTEGER("limits.prompt_tokens", limit_prompt_tokens, 65536, 1, 16777216,
             .flags = RWL_FIELD_RELOAD,
             .doc = "The most tokens in the prompt or the fed text of one request. Time grows in "
-                   "proportion, "
-                   "memory hardly; a longer text is refused with the error `limit`."),
+                   "proportion, memory hardly; a longer text is refused with the error `limit`."),
     INTEGER("limits.generate_tokens", limit_generate_tokens, 65536, 1, 16777216,
             .flags = RWL_FIELD_RELOAD,
-            .doc = "The most tokens that one request may generate. A request that asks for more is "
-                   "refused "
-                   "with the error `limit`."),
+            .doc = "The most tokens that one request may generate. A request that asks for more "
+                   "is refused with the error `limit`."),
     INTEGER("limits.write_bytes", limit_write_bytes, MIB, 64 * KIB, 256 * MIB,
             .flags = RWL_FIELD_RELOAD,
             .doc = "The most bytes of answers kept in memory for one client that does not read "
-                   "them. Its own "
-                   "generation pauses well before; past the bound the client is disconnected with "
-                   "the error `slow_reader`."),
+                   "them. Its own generation pauses well before; past the bound the client is "
+                   "disconnected with the error `slow_reader`."),
     { 0 }
 };
 

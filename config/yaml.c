@@ -139,9 +139,10 @@ static int read_scalar(struct reader *reader, const struct rwl_field *field)
     const yaml_event_t *event = &reader->event;
     const char *type = rwl_field_type_name(field->type);
     if (event->type != YAML_SCALAR_EVENT || is_null(event))
-        return fail_at(reader, event->start_mark, "%s: %s expected, %s found%s", field->name, type,
-                       event_name(event),
-                       field->type == RWL_TYPE_STR ? " (empty text is written \"\")" : "");
+        return fail_at(
+            reader, event->start_mark, "%s: %s expected, %s found%s", field->name, type,
+            event_name(event),
+            field->type == RWL_TYPE_STR && !field->choices ? " (empty text is written \"\")" : "");
     if (field->type != RWL_TYPE_STR && event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
         return fail_at(reader, event->start_mark, "%s: %s expected, quoted text found", field->name,
                        type);

@@ -17,6 +17,7 @@
 #include "base/field.h"
 
 enum { RWL_PROTOCOL_VERSION = 1 };
+#define RWL_BIAS_LIMIT 1e6 /* logit_bias: largest magnitude of a number */
 
 /* X(symbol, wire name): the order is that of rwl_methods and of the manual. */
 #define RWL_METHODS(X)                                                                             \

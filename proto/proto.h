@@ -101,6 +101,8 @@ void rwl_pack_bool(struct rwl_buffer *out, bool value);
 void rwl_pack_i64(struct rwl_buffer *out, int64_t value);
 void rwl_pack_f64(struct rwl_buffer *out, double value);
 void rwl_pack_str(struct rwl_buffer *out, const char *data, size_t size);
+/* As text where it is UTF-8, else as binary. */
+void rwl_pack_bytes(struct rwl_buffer *out, const char *data, size_t size);
 void rwl_pack_array(struct rwl_buffer *out, size_t count);
 void rwl_pack_map(struct rwl_buffer *out, size_t count);
 

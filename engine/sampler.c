@@ -270,11 +270,11 @@ static void fill_logprobs(struct rwl_sampler_scratch *scratch, const float *logi
     size_t count = rwl_candidates_collect(scratch, logits, -INFINITY);
     count = rwl_candidates_keep_most(scratch, count, logprob_count);
     for (size_t i = 0; i < count; i++) {
-        float logprob = (float)((double)scratch->logits[i] - log_sum);
+        float logit = scratch->logits[i];
         size_t at = i;
-        for (; at > 0 && logprobs[at - 1].logprob < logprob; at--)
+        for (; at > 0 && logits[logprobs[at - 1].token] < logit; at--)
             logprobs[at] = logprobs[at - 1];
-        logprobs[at] = (struct rwl_logprob){ scratch->tokens[i], logprob };
+        logprobs[at] = (struct rwl_logprob){ scratch->tokens[i], (float)((double)logit - log_sum) };
     }
     /* Fewer can come than are asked for: impossible tokens follow. */
     for (uint32_t token = 0; count < logprob_count; token++)

@@ -24,6 +24,8 @@ enum dim {
     DIM_RANK,   /* this and the next RWL_RANK_COUNT - 1: a rank */
 };
 
+enum { MAX_RANK = 1 << 20 };
+
 enum where { ONCE, EVERY_LAYER, AFTER_LAYER_0 };
 
 struct row {
@@ -223,7 +225,7 @@ bool rwl_arch_match(struct rwl_arch_walk *walk, const struct rwl_tensor_need *ne
         return false;
     for (uint32_t i = 0; i < need->dims; i++) {
         uint64_t size = tensor->shape[i];
-        if (need->shape[i] ? size != need->shape[i] : size == 0 || size > UINT32_MAX)
+        if (need->shape[i] ? size != need->shape[i] : size == 0 || size > MAX_RANK)
             return false;
         if (need->dim[i] == DIM_5_MIX && size % 5 != 0)
             return false;

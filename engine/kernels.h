@@ -21,8 +21,9 @@
 #include <stdint.h>
 
 enum rwl_cpu {
-    RWL_CPU_AVX2 = 1, /* x86-64 with AVX2, FMA and F16C */
-    RWL_CPU_NEON = 2, /* aarch64 */
+    RWL_CPU_AVX2 = 1,       /* x86-64 with AVX2, FMA and F16C */
+    RWL_CPU_NEON = 2,       /* aarch64 */
+    RWL_CPU_NONE = 1 << 30, /* for masks: the scalar reference */
 };
 
 /* Functions of one number, applied in place. Error bounds of the vector columns, against the

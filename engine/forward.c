@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Embedding, layers, head; and the jobs the layers are made of. Memory for all of it is laid out
+ * in one block at the start.
+ */
+#include "engine/forward.h"
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "engine/float16.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    CHUNK_ROWS = 64,       /* most matrix rows in one piece of work */
+    CHUNK_BYTES = 1 << 16, /* weight bytes aimed at in one piece */
+    ROW_STEP = 8,          /* rows that kernels like to do together */
+};
+
+/* Memory */
+
+static uint32_t low_rank_width(const struct rwl_projection *projection)
+{
+    return projection->down.rows;
+}
+
+/* Inner values of all low-rank products of a layer: more than are ever alive at once. */
+static uint64_t hidden_width(const struct rwl_layer *layer)
+{
+    const struct rwl_projection *projections[] = { &layer->receptance, &layer->key,
+                                                   &layer->value,      &layer->gate,
+                                                   &layer->output,     &layer->ffn_receptance,
+                                                   &layer->ffn_key,    &layer->ffn_value };
+    uint64_t width = (uint64_t)layer->maa_w1.rows + layer->decay_lora.w1.rows +
+                     layer->iclr_lora.w1.rows + layer->value_lora.w1.rows +
+                     layer->gate_lora.w1.rows;
+    for (size_t i = 0; i < sizeof(projections) / sizeof(*projections); i++)
+        width += low_rank_width(projections[i]);
+    return width;
+}
+
+struct piece {
+    void *target; /* a pointer to the pointer to set */
+    uint64_t count, size;
+};
+
+/* Sums up the pieces, each on its own cache lines; with memory, also hands them out. */
+static bool lay_out(const struct piece *pieces, size_t count, char *memory, uint64_t *ret_bytes)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t size;
+        if (memory) {
+            void *at = memory + bytes;
+            memcpy(pieces[i].target, &at, sizeof(at));
+        }
+        if (!rwl_mul_u64(pieces[i].count, pieces[i].size, &size) ||
+            !rwl_add_u64(bytes, size, &bytes) || !rwl_add_u64(bytes, 64, &bytes))
+            return false;
+        bytes &= ~(uint64_t)63;
+    }
+    *ret_bytes = bytes;
+    return bytes <= SIZE_MAX / 2;
+}
+
+static int allocate(struct rwl_pass *pass, struct rwl_error *err)
+{
+    const struct rwl_hparams *sizes = &pass->model->hparams;
+    const uint64_t t = pass->max_rows, c = t * sizes->width, a = t * sizes->attention_width;
+    const uint64_t f = t * sizes->ffn_width, number = sizeof(float);
+    uint64_t bytes;
+    void *memory;
+
+    pass->worker_floats = (size_t)t * CHUNK_ROWS + sizes->width;
+    pass->worker_floats = (pass->worker_floats + 15) & ~(size_t)15;
+    struct piece pieces[32 + RWL_MAX_JOBS] = {
+        { &pass->rows, t, sizeof(*pass->rows) },
+        { &pass->spans, t, sizeof(*pass->spans) },
+        { &pass->logits_rows, t, sizeof(*pass->logits_rows) },
+        { &pass->logits, t, sizeof(*pass->logits) },
+        { &pass->x, c, number },
+        { &pass->xn, c, number },
+        { &pass->delta, c, number },
+        { &pass->r, a, number },
+        { &pass->k, a, number },
+        { &pass->v, a, number },
+        { &pass->g, a, number },
+        { &pass->y, a, number },
+        { &pass->w, a, number },
+        { &pass->a, a, number },
+        { &pass->v_mix, a, number },
+        { &pass->c, a, number },
+        { &pass->v_first, a, number },
+        { &pass->ffn_key, f, number },
+        { &pass->ffn_gate, c, number },
+        { &pass->hidden, t * pass->hidden_width, number },
+        { &pass->last, c, number },
+        { &pass->raw_row, sizes->width, number },
+        { &pass->worker_scratch, pass->threads * (uint64_t)pass->worker_floats, number },
+    };
+    size_t count = 23;
+    for (int i = 0; i < RWL_MIX_COUNT; i++)
+        pieces[count++] = (struct piece){ &pass->shifted[i], c, number };
+
+    /* The sum is a multiple of the alignment. */
+    if (!lay_out(pieces, count, NULL, &bytes) || !(memory = aligned_alloc(64, (size_t)bytes)))
+        return rwl_error_set(err, RWL_ERR_NOMEM,
+                             "no memory for the activations of %u tokens and %u threads",
+                             (unsigned)pass->max_rows, (unsigned)pass->threads);
+    memset(memory, 0, (size_t)bytes);
+    lay_out(pieces, count, memory, &bytes);
+    pass->memory = memory;
+    pass->memory_bytes = (size_t)bytes;
+    return 0;
+}
+
+int rwl_pass_create(const struct rwl_model *model, uint32_t cpu, uint32_t threads,
+                    uint32_t max_rows, struct rwl_pass **ret_pass, struct rwl_error *err)
+{
+    struct rwl_pass *pass = calloc(1, sizeof(*pass));
+    if (!pass)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine");
+    pass->model = model;
+    pass->threads = threads;
+    pass->max_rows = max_rows;
+    rwl_kernels_init(&pass->kernels, cpu);
+    for (uint32_t i = 0; i < model->hparams.layers; i++) {
+        uint64_t width = hidden_width(&model->weights.layers[i]);
+        if (width > pass->hidden_width)
+            pass->hidden_width = (uint32_t)width;
+    }
+    int status = allocate(pass, err);
+    if (status) {
+        rwl_pass_destroy(pass);
+        return status;
+    }
+    *ret_pass = pass;
+    return 0;
+}
+
+void rwl_pass_destroy(struct rwl_pass *pass)
+{
+    if (!pass)
+        return;
+    free(pass->memory);
+    free(pass);
+}
+
+/* Jobs */
+
+static float *scratch_of(const struct rwl_pass *pass, uint32_t worker)
+{
+    return pass->worker_scratch + worker * pass->worker_floats;
+}
+
+/* What follows the product, for n results of row `row` from matrix row `first` on. */
+static void finish(const struct rwl_kernels *kernels, const struct rwl_job *job, uint32_t row,
+                   size_t first, size_t n, float *result)
+{
+    const size_t place = row * job->out_stride + first;
+
+    if (job->diag) {
+        const float *in = job->diag_in + row * job->diag_stride + first;
+        for (size_t i = 0; i < n; i++)
+            result[i] += job->diag[first + i] * in[i];
+    }
+    if (job->bias)
+        for (size_t i = 0; i < n; i++)
+            result[i] += job->bias[first + i];
+    if (job->unary != RWL_UNARY_NONE)
+        kernels->unary[job->unary](n, result);
+    if (job->gate)
+        for (size_t i = 0; i < n; i++)
+            result[i] *= job->gate[place + i];
+    if (job->base)
+        for (size_t i = 0; i < n; i++)
+            result[i] += job->base[place + i];
+    memcpy(job->outs ? job->outs[row] + first : job->out + place, result, n * sizeof(*result));
+}
+
+static void run_chunk(struct rwl_pass *pass, uint32_t worker, const struct rwl_job *job,
+                      size_t first, size_t n, uint32_t count)
+{
+    const struct rwl_matrix *matrix = &job->matrix;
+    const size_t element = matrix->encoding == RWL_ENCODING_F16 ? 2 : 4;
+    const char *weights = (const char *)matrix->data + first * matrix->columns * element;
+    float *results = scratch_of(pass, worker);
+
+    pass->kernels.matmul[matrix->encoding](weights, n, matrix->columns, job->in, job->in_stride,
+                                           count, results, CHUNK_ROWS);
+    for (uint32_t row = 0; row < count; row++)
+        finish(&pass->kernels, job, row, first, n, results + (size_t)row * CHUNK_ROWS);
+}
+
+/* Matrix rows in one piece: enough bytes to stream, and pieces enough for every worker. */
+static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *job)
+{
+    const uint64_t row_bytes =
+        (uint64_t)job->matrix.columns * (job->matrix.encoding == RWL_ENCODING_F16 ? 2 : 4);
+    uint64_t rows = CHUNK_BYTES / row_bytes;
+    uint64_t share = job->matrix.rows / (2 * (uint64_t)pass->threads);
+
+    rows = rows < share ? rows : share;
+    rows = rows / ROW_STEP * ROW_STEP;
+    return rows < ROW_STEP ? ROW_STEP : rows > CHUNK_ROWS ? CHUNK_ROWS : (uint32_t)rows;
+}
+
+void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                  const struct rwl_jobs *jobs, uint32_t count)
+{
+    uint32_t rows[RWL_MAX_JOBS], end[RWL_MAX_JOBS]; /* of a piece; number of the job's last + 1 */
+    uint32_t job = 0, total = 0;
+
+    if (jobs->count == 0)
+        return;
+    for (uint32_t i = 0; i < jobs->count; i++) {
+        rows[i] = chunk_rows(pass, &jobs->jobs[i]);
+        total += (jobs->jobs[i].matrix.rows + rows[i] - 1) / rows[i];
+        end[i] = total;
+    }
+    for (uint32_t chunk; (chunk = rwl_pool_take(pool)) < total;) {
+        while (chunk >= end[job])
+            job++;
+        const uint32_t number = chunk - (job ? end[job - 1] : 0);
+        const uint32_t first = number * rows[job], left = jobs->jobs[job].matrix.rows - first;
+        run_chunk(pass, worker, &jobs->jobs[job], first, left < rows[job] ? left : rows[job],
+                  count);
+    }
+    rwl_pool_barrier(pool);
+}
+
+void rwl_plan_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                  const struct rwl_plan *plan)
+{
+    rwl_jobs_run(pass, pool, worker, &plan->first, pass->row_count);
+    rwl_jobs_run(pass, pool, worker, &plan->second, pass->row_count);
+}
+
+static void add_job(struct rwl_jobs *jobs, struct rwl_job job)
+{
+    assert(jobs->count < RWL_MAX_JOBS);
+    if (job.out_stride == 0)
+        job.out_stride = job.matrix.rows;
+    if (job.in_stride == 0)
+        job.in_stride = job.matrix.columns;
+    jobs->jobs[jobs->count++] = job;
+}
+
+void rwl_plan_lora(const struct rwl_pass *pass, struct rwl_plan *plan, const struct rwl_matrix *w1,
+                   const struct rwl_matrix *w2, const float *in, enum rwl_unary inner,
+                   struct rwl_job job)
+{
+    float *hidden = pass->hidden + plan->hidden_used;
+
+    plan->hidden_used += w1->rows;
+    assert(plan->hidden_used <= pass->hidden_width);
+    add_job(&plan->first, (struct rwl_job){ .matrix = *w1,
+                                            .in = in,
+                                            .unary = inner,
+                                            .out = hidden,
+                                            .out_stride = pass->hidden_width });
+    job.matrix = *w2;
+    job.in = hidden;
+    job.in_stride = pass->hidden_width;
+    add_job(&plan->second, job);
+}
+
+void rwl_plan_projection(const struct rwl_pass *pass, struct rwl_plan *plan,
+                         const struct rwl_projection *projection, const float *in,
+                         struct rwl_job job)
+{
+    if (!projection->down.data) {
+        job.matrix = projection->up;
+        job.in = in;
+        add_job(&plan->first, job);
+        return;
+    }
+    job.diag = projection->diag;
+    job.diag_in = in;
+    job.diag_stride = projection->down.columns;
+    rwl_plan_lora(pass, plan, &projection->down, &projection->up, in,
+                  projection->diag ? RWL_UNARY_RELU_SQUARE : RWL_UNARY_NONE, job);
+}
+
+/* The pass */
+
+int rwl_forward_embed(struct rwl_pass *pass, uint32_t row, uint32_t token, struct rwl_error *err)
+{
+    const struct rwl_weights *weights = &pass->model->weights;
+    const struct rwl_tensor *embedding = weights->embedding;
+    const uint32_t width = pass->model->hparams.width;
+    const size_t row_bytes = (size_t)width * (embedding->encoding == RWL_ENCODING_F16 ? 2 : 4);
+    float *x = pass->x + (size_t)row * width;
+
+    int status = rwl_model_file_read(pass->model->file, embedding, token * (uint64_t)row_bytes,
+                                     pass->raw_row, row_bytes, err);
+    if (status)
+        return status;
+    if (embedding->encoding == RWL_ENCODING_F16)
+        for (uint32_t i = 0; i < width; i++)
+            x[i] = rwl_float16_widen(rwl_load_u16(pass->raw_row + 2 * (size_t)i));
+    else
+        memcpy(x, pass->raw_row, row_bytes);
+    pass->kernels.norm(width, x, weights->ln0_weight, weights->ln0_bias,
+                       pass->model->hparams.norm_eps, x);
+    return 0;
+}
+
+void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, const float *weight,
+                          const float *bias, const float *shift, const float **ret_now,
+                          const float **ret_before)
+{
+    const size_t width = pass->model->hparams.width;
+    const float eps = pass->model->hparams.norm_eps, *x = pass->x + row * width;
+    float *now = pass->xn + row * width, *before = scratch_of(pass, worker);
+
+    pass->kernels.norm(width, x, weight, bias, eps, now);
+    *ret_now = now;
+    *ret_before = shift;
+    if (!pass->rows[row].first) {
+        /* Its own worker may not have come to that row yet: the same sum once more. */
+        pass->kernels.norm(width, x - width, weight, bias, eps, before);
+        *ret_before = before;
+    }
+}
+
+static void run_head(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
+{
+    const struct rwl_weights *weights = &pass->model->weights;
+    const size_t width = pass->model->hparams.width;
+    struct rwl_jobs jobs = { 0 };
+
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
+        pass->kernels.norm(width, pass->x + pass->logits_rows[i] * width, weights->ln_out_weight,
+                           weights->ln_out_bias, pass->model->hparams.norm_eps,
+                           pass->last + i * width);
+    rwl_pool_barrier(pool);
+    add_job(&jobs,
+            (struct rwl_job){ .matrix = weights->head, .in = pass->last, .outs = pass->logits });
+    rwl_jobs_run(pass, pool, worker, &jobs, pass->logits_count);
+}
+
+void rwl_forward(struct rwl_pool *pool, uint32_t worker, void *arg)
+{
+    struct rwl_pass *pass = arg;
+
+    for (uint32_t layer = 0; layer < pass->model->hparams.layers; layer++) {
+        rwl_time_mix(pass, pool, worker, layer);
+        rwl_channel_mix(pass, pool, worker, layer);
+    }
+    if (pass->logits_count)
+        run_head(pass, pool, worker);
+}

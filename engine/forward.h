@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One pass through the model for all rows of a step. A row is one token of one state; the rows
+ * of a state stand together, in time order. All workers of the pool execute rwl_forward; its
+ * phases end with barriers, and the work inside a phase is taken in pieces.
+ *
+ * Most phases are lists of jobs: a matrix applied to all rows, and what is done to the result.
+ * forward.c runs jobs and knows embedding and head; time_mix.c and channel_mix.c say which jobs
+ * a layer consists of, and hold what is not a matrix product.
+ */
+#ifndef RWL_ENGINE_FORWARD_H
+#define RWL_ENGINE_FORWARD_H
+
+#include "engine/internal.h"
+#include "engine/kernels.h"
+#include "engine/pool.h"
+
+struct rwl_row {
+    struct rwl_state *state;
+    bool first, last; /* of its state in this step */
+};
+
+/* A state's rows. */
+struct rwl_span {
+    struct rwl_state *state;
+    uint32_t first, count;
+};
+
+/* All that one engine's passes use. T rows at most; allocated once by rwl_pass_create. */
+struct rwl_pass {
+    const struct rwl_model *model;
+    struct rwl_kernels kernels;
+    uint32_t threads, max_rows;
+
+    /* The step's work. */
+    struct rwl_row *rows;
+    uint32_t row_count;
+    struct rwl_span *spans;
+    uint32_t span_count;
+    uint32_t *logits_rows; /* rows whose logits are asked for, and where they go */
+    float **logits;        /* [V] each */
+    uint32_t logits_count;
+
+    /* Activations, T rows each. */
+    float *x;                      /* [C] the residual stream */
+    float *xn;                     /* [C] after the layer norm */
+    float *delta;                  /* [C] v6: the previous token's minus this one's */
+    float *shifted[RWL_MIX_COUNT]; /* [C] each: token-shifted inputs */
+    float *r, *k, *v, *g, *y;      /* [A] */
+    float *w, *a, *v_mix, *c;      /* [A] v6, v7: decay; v7: rate, mix with v_first, normed key */
+    float *v_first;                /* [A] v7: v of layer 0 */
+    float *ffn_key;                /* [F] */
+    float *ffn_gate;               /* [C] */
+    float *hidden;                 /* [hidden_width] between the halves of low-rank products */
+    uint32_t hidden_width;
+    float *last;   /* [C] rows for the head, one a wanted row */
+    char *raw_row; /* an embedding row as it stands in the file */
+
+    /* Each worker's own: [threads][worker_floats]. */
+    float *worker_scratch;
+    size_t worker_floats;
+
+    void *memory;
+    size_t memory_bytes;
+};
+
+int rwl_pass_create(const struct rwl_model *model, uint32_t cpu, uint32_t threads,
+                    uint32_t max_rows, struct rwl_pass **ret_pass, struct rwl_error *err);
+void rwl_pass_destroy(struct rwl_pass *pass);
+
+/* Fills x with row number `row`'s embedding, after ln0. */
+int rwl_forward_embed(struct rwl_pass *pass, uint32_t row, uint32_t token, struct rwl_error *err);
+
+/* rwl_pool_fn; arg: the pass. Advances the states and writes the logits. */
+void rwl_forward(struct rwl_pool *pool, uint32_t worker, void *arg);
+
+/*
+ * result = W in, for each of count rows; then in this order, where given: + diag * diag_in,
+ * + bias, unary, * gate, + base; stored to out. A stride of 0 stands for `rows`.
+ */
+struct rwl_job {
+    struct rwl_matrix matrix; /* [rows][columns] */
+    const float *in;          /* [columns] at in_stride */
+    size_t in_stride;
+    const float *diag, *diag_in; /* [rows]; diag_in at in_stride of its own */
+    size_t diag_stride;
+    const float *bias; /* [rows] */
+    enum rwl_unary unary;
+    const float *gate, *base; /* [rows] at out_stride */
+    float *out;               /* [rows] at out_stride */
+    size_t out_stride;
+    float *const *outs; /* instead of out: a pointer a row */
+};
+
+enum { RWL_MAX_JOBS = 12 };
+
+/* Jobs that may run at the same time. */
+struct rwl_jobs {
+    struct rwl_job jobs[RWL_MAX_JOBS];
+    uint32_t count;
+};
+
+/* A projection is one job, or two of which the second needs the first done: first holds what
+ * can start at once, second what follows. */
+struct rwl_plan {
+    struct rwl_jobs first, second;
+    uint32_t hidden_used; /* of hidden_width */
+};
+
+/* Adds y = P in, with what is done to y taken from `job`, whose matrix, in and diag are set. */
+void rwl_plan_projection(const struct rwl_pass *pass, struct rwl_plan *plan,
+                         const struct rwl_projection *projection, const float *in,
+                         struct rwl_job job);
+/* Adds y = W2 unary(W1 in) likewise, unary being of the inner values. */
+void rwl_plan_lora(const struct rwl_pass *pass, struct rwl_plan *plan, const struct rwl_matrix *w1,
+                   const struct rwl_matrix *w2, const float *in, enum rwl_unary inner,
+                   struct rwl_job job);
+
+/* Runs jobs on count rows together with the other workers, then meets them at a barrier.
+ * No jobs: does nothing. */
+void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                  const struct rwl_jobs *jobs, uint32_t count);
+void rwl_plan_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                  const struct rwl_plan *plan);
+
+/* Layer norm of row `row`, and of the token before it in its state: into *ret_now and
+ * *ret_before, which lie in pass->xn, in shift or in the worker's scratch. */
+void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, const float *weight,
+                          const float *bias, const float *shift, const float **ret_now,
+                          const float **ret_before);
+
+void rwl_time_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
+void rwl_channel_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A barrier counts arrivals; the last worker resets the counters and moves `turn` on, which the
+ * others watch. A run is started by moving `run` on and ended by one more barrier. Who sleeps on
+ * a word first announces itself in `sleepers` and the kernel compares the word again, so that
+ * the mover, who looks at `sleepers` after moving, cannot miss it.
+ */
+#define _GNU_SOURCE /* CPU_COUNT, syscall */
+#include "engine/pool.h"
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    MAX_THREADS = 256,
+    SPIN_TURNS = 2000, /* some tens of microseconds */
+    CACHE_LINE = 64,
+};
+
+/* A number that workers wait on. */
+struct word {
+    alignas(CACHE_LINE) atomic_uint value;
+    atomic_uint sleepers;
+};
+
+struct rwl_pool {
+    struct word run, turn;
+    alignas(CACHE_LINE) atomic_uint arrived;
+    alignas(CACHE_LINE) atomic_uint taken;
+    alignas(CACHE_LINE) rwl_pool_fn *fn; /* NULL: end */
+    void *arg;
+    uint32_t threads, spin_turns;
+    uint32_t started; /* threads that run, without the caller */
+    struct helper {
+        struct rwl_pool *pool;
+        uint32_t index;
+        pthread_t thread;
+    } helpers[];
+};
+
+#if defined(__x86_64__) || defined(__i386__)
+static void relax(void)
+{
+    __builtin_ia32_pause();
+}
+#elif defined(__aarch64__)
+static void relax(void)
+{
+    __asm__ volatile("isb" ::: "memory");
+}
+#else
+static void relax(void)
+{
+}
+#endif
+
+static void wait_past(struct word *word, unsigned value, uint32_t spin_turns)
+{
+    for (uint32_t i = 0; i < spin_turns; i++) {
+        if (atomic_load_explicit(&word->value, memory_order_acquire) != value)
+            return;
+        relax();
+    }
+    atomic_fetch_add(&word->sleepers, 1);
+    while (atomic_load(&word->value) == value)
+        syscall(SYS_futex, &word->value, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    atomic_fetch_sub(&word->sleepers, 1);
+}
+
+static void move_on(struct word *word)
+{
+    atomic_fetch_add(&word->value, 1);
+    if (atomic_load(&word->sleepers))
+        syscall(SYS_futex, &word->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void rwl_pool_barrier(struct rwl_pool *pool)
+{
+    if (pool->threads == 1) {
+        atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
+        return;
+    }
+    unsigned turn = atomic_load_explicit(&pool->turn.value, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 < pool->threads) {
+        wait_past(&pool->turn, turn, pool->spin_turns);
+        return;
+    }
+    atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
+    move_on(&pool->turn);
+}
+
+uint32_t rwl_pool_take(struct rwl_pool *pool)
+{
+    return atomic_fetch_add_explicit(&pool->taken, 1, memory_order_relaxed);
+}
+
+static void *helper_main(void *arg)
+{
+    struct helper *helper = arg;
+    struct rwl_pool *pool = helper->pool;
+
+    for (unsigned run = 0;; run++) {
+        wait_past(&pool->run, run, run ? pool->spin_turns : 0);
+        if (!pool->fn)
+            return NULL;
+        pool->fn(pool, helper->index, pool->arg);
+        rwl_pool_barrier(pool);
+    }
+}
+
+void rwl_pool_run(struct rwl_pool *pool, rwl_pool_fn *fn, void *arg)
+{
+    assert(fn);
+    pool->fn = fn;
+    pool->arg = arg;
+    move_on(&pool->run);
+    fn(pool, 0, arg);
+    rwl_pool_barrier(pool);
+}
+
+uint32_t rwl_pool_cpus(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
+        return (uint32_t)CPU_COUNT(&set);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (uint32_t)online : 1;
+}
+
+/* Signals are the business of the program's own threads. */
+static int start_helper(struct helper *helper)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int number = pthread_create(&helper->thread, NULL, helper_main, helper);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return number;
+}
+
+int rwl_pool_create(uint32_t threads, struct rwl_pool **ret_pool, struct rwl_error *err)
+{
+    if (threads < 1 || threads > MAX_THREADS)
+        return rwl_error_set(err, RWL_ERR_BAD_PARAM, "threads: %u is not in 1 to %d",
+                             (unsigned)threads, MAX_THREADS);
+    size_t size = sizeof(struct rwl_pool) + threads * sizeof(struct helper);
+    struct rwl_pool *pool = aligned_alloc(CACHE_LINE, rwl_align_up(size, CACHE_LINE));
+    if (!pool)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for %u threads", (unsigned)threads);
+    *pool = (struct rwl_pool){ .threads = threads };
+    /* With fewer CPUs than workers, whom one waits for may be waiting for this CPU. */
+    pool->spin_turns = threads <= rwl_pool_cpus() ? SPIN_TURNS : 0;
+
+    for (; pool->started + 1 < threads; pool->started++) {
+        struct helper *helper = &pool->helpers[pool->started];
+        *helper = (struct helper){ .pool = pool, .index = pool->started + 1 };
+        int number = start_helper(helper);
+        if (number) {
+            rwl_pool_destroy(pool);
+            return rwl_error_errno(err, RWL_ERR_NOMEM, number, "cannot start thread %u of %u",
+                                   (unsigned)pool->started + 1, (unsigned)threads);
+        }
+    }
+    *ret_pool = pool;
+    return 0;
+}
+
+void rwl_pool_destroy(struct rwl_pool *pool)
+{
+    if (!pool)
+        return;
+    pool->fn = NULL;
+    move_on(&pool->run);
+    for (uint32_t i = 0; i < pool->started; i++)
+        pthread_join(pool->helpers[i].thread, NULL);
+    free(pool);
+}
+
+uint32_t rwl_pool_threads(const struct rwl_pool *pool)
+{
+    return pool->threads;
+}

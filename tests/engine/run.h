@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs one test case as a program: 0 if all its tests pass. */
+#ifndef RWL_TESTS_ENGINE_RUN_H
+#define RWL_TESTS_ENGINE_RUN_H
+
+#include <check.h>
+
+static inline int run_case(TCase *tests)
+{
+    Suite *suite = suite_create("engine");
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
+
+#endif

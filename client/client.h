@@ -4,6 +4,9 @@
  * connection a struct, no threads, no engine, no globals. A struct may be used by one thread at
  * a time; rwl_client_interrupt may be called from a signal handler or another thread.
  *
+ * A call that times out is given up: the daemon is asked to cancel it, and the connection can be
+ * used again unless the request was still being sent.
+ *
  * Parameters and results are the structs of proto/methods.h; a result stays valid until the next
  * call on the same client.
  */
@@ -21,12 +24,16 @@ int rwl_client_connect(const char *path, int timeout_ms, struct rwl_client **ret
                        struct rwl_error *err);
 void rwl_client_close(struct rwl_client *client);
 
+/* False once the connection is lost: every later call fails with RWL_ERR_CLOSED. After a call
+ * that failed it tells an error that the daemon answered (true) from one on the way. */
+bool rwl_client_is_connected(const struct rwl_client *client);
+
 /* Sets the members of a method's parameter struct to their defaults. */
 void rwl_client_params_init(enum rwl_method_id method, void *params);
 
 /*
- * One call. *ret_result (may be NULL) is the method's result struct, borrowed until the next
- * call. An error the daemon answered comes back as its code, with its text.
+ * One call; params NULL: the defaults. *ret_result (may be NULL) is the method's result struct,
+ * borrowed until the next call. An error the daemon answered comes back as its code, with its text.
  */
 int rwl_client_call(struct rwl_client *client, enum rwl_method_id method, const void *params,
                     const void **ret_result, struct rwl_error *err);

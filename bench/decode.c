@@ -127,7 +127,7 @@ int rwl_bench_decode(int argc, char **argv)
     struct rwl_engine_options engine_options = { .threads = (uint32_t)options.threads,
                                                  .max_tokens = 16,
                                                  .cpu_mask = (uint32_t)options.cpu_mask };
-    struct measured measured;
+    struct measured measured = { 0 };
     int result = rwl_model_open(path, &model, &err);
     if (!result)
         result = rwl_engine_create(model, &engine_options, &engine, &err);

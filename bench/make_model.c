@@ -4,6 +4,7 @@
  * model's are (projections keep the size of their input), so that activations and state stay
  * finite over any number of tokens. The vocabulary is the 256 bytes and made-up longer tokens.
  */
+#define _GNU_SOURCE
 #include "bench/bench.h"
 #include "engine/arch.h"
 #include "engine/float16.h"

@@ -21,6 +21,16 @@ static bool is_old_torch(const uint8_t *head)
     return memcmp(head, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14) == 0;
 }
 
+static bool is_gguf(const uint8_t *head)
+{
+    return memcmp(head, "GGUF", 4) == 0;
+}
+
+static bool is_rwkvcpp(const uint8_t *head)
+{
+    return rwl_load_u32(head) == 0x67676d66;
+}
+
 static int refuse_old_torch(const char *path, struct rwl_checkpoint **ret_checkpoint,
                             struct rwl_error *err)
 {
@@ -35,7 +45,9 @@ static const struct {
     bool (*matches)(const uint8_t *head); /* the file's first HEAD_BYTES */
     int (*open)(const char *path, struct rwl_checkpoint **ret_checkpoint, struct rwl_error *err);
 } containers[] = {
+    { is_gguf, rwl_gguf_open },
     { is_old_torch, refuse_old_torch },
+    { is_rwkvcpp, rwl_rwkvcpp_open },
 };
 
 /* The first HEAD_BYTES, zero-padded. */

@@ -6,7 +6,6 @@
  * the check behind them is reached.
  */
 #define _GNU_SOURCE
-#include "base/arena.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -220,7 +219,13 @@ static int try_bytes(const uint8_t *data, size_t size, bool *ret_opened, struct 
 {
     int fd = open(other_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(rwl_file_write(fd, data, size, 0, other_path, err), 0);
+    static const uint8_t zeros[4096];
+    ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+    for (size_t at = 0; at < size; at += sizeof zeros) { /* most is padding: leave holes */
+        size_t n = size - at < sizeof zeros ? size - at : sizeof zeros;
+        if (memcmp(data + at, zeros, n) != 0)
+            ck_assert_int_eq(rwl_file_write(fd, data + at, n, at, other_path, err), 0);
+    }
     close(fd);
     struct rwl_model_file *file = NULL;
     int result = rwl_model_file_open(other_path, &file, err);
@@ -591,166 +596,54 @@ static struct rwl_metadata placed_metadata(void)
 }
 
 /* tensors[0] is ln_out.weight (64 bytes at 0), [7] blocks.0.ln1.weight (4 at 64), [8] 6 at 128. */
-static void wrong_overlap(struct rwl_metadata *m)
-{
-    m->tensors[7].offset = 0;
-}
-static void wrong_offset_alignment(struct rwl_metadata *m)
-{
-    m->tensors[7].offset = 65;
-}
-static void wrong_offset_end(struct rwl_metadata *m)
-{
-    m->tensors[8].offset = 192;
-}
-static void wrong_offset_huge(struct rwl_metadata *m)
-{
-    m->tensors[8].offset = UINT64_MAX - 63;
-}
-static void wrong_offset_far(struct rwl_metadata *m)
-{
-    m->tensors[8].offset = 1ull << 63;
-}
-static void wrong_size(struct rwl_metadata *m)
-{
-    m->tensors[0].size = 63;
-}
-static void wrong_size_zero(struct rwl_metadata *m)
-{
-    m->tensors[0].size = 0;
-}
-static void wrong_shape_zero(struct rwl_metadata *m)
-{
-    m->tensors[1].shape[0] = 0;
-}
-static void wrong_shape_huge(struct rwl_metadata *m)
-{
-    m->tensors[1].shape[0] = m->tensors[1].shape[1] = 1ull << 32; /* the product is 0 */
-}
-static void wrong_dims(struct rwl_metadata *m)
-{
-    m->tensors[1].dims = 0;
-}
-static void wrong_encoding(struct rwl_metadata *m)
-{
-    m->tensors[0].encoding = (enum rwl_encoding)RWL_ENCODING_COUNT;
-}
-static void wrong_section(struct rwl_metadata *m)
-{
-    m->tensors[0].section = (enum rwl_section_kind)RWL_SECTION_KIND_COUNT;
-}
-static void wrong_section_vocabulary(struct rwl_metadata *m)
-{
-    m->tensors[0].section = RWL_SECTION_VOCABULARY;
-}
-static void wrong_layer(struct rwl_metadata *m)
-{
-    m->tensors[2].layer = 2;
-}
-static void wrong_layer_vectors(struct rwl_metadata *m)
-{
-    m->tensors[0].layer = 1;
-}
-static void wrong_name_twice(struct rwl_metadata *m)
-{
-    m->tensors[4].name = m->tensors[3].name;
-}
-static void wrong_name_empty(struct rwl_metadata *m)
-{
-    m->tensors[0].name = "";
-}
-static void wrong_name_space(struct rwl_metadata *m)
-{
-    m->tensors[0].name = "a b";
-}
-static void wrong_name_control(struct rwl_metadata *m)
-{
-    m->tensors[0].name = "a\nb";
-}
-static void wrong_name_unicode(struct rwl_metadata *m)
-{
-    m->tensors[0].name = "ä";
-}
-static void wrong_name_long(struct rwl_metadata *m)
-{
-    m->tensors[0].name = "0123456789012345678901234567890123456789012345678901234567890123";
-}
-static void wrong_layers(struct rwl_metadata *m)
-{
-    m->hparams.layers = 1, m->tensor_count = 4;
-}
-static void wrong_layers_zero(struct rwl_metadata *m)
-{
-    m->hparams.layers = 0;
-}
-static void wrong_layers_many(struct rwl_metadata *m)
-{
-    m->hparams.layers = RWL_MAX_LAYERS + 1;
-}
-static void wrong_width(struct rwl_metadata *m)
-{
-    m->hparams.width = RWL_MAX_WIDTH + 1;
-}
-static void wrong_head_size(struct rwl_metadata *m)
-{
-    m->hparams.head_size = 7;
-}
-static void wrong_ffn(struct rwl_metadata *m)
-{
-    m->hparams.ffn_width = 0;
-}
-static void wrong_vocab(struct rwl_metadata *m)
-{
-    m->hparams.vocab_size = UINT32_MAX;
-}
-static void wrong_arch(struct rwl_metadata *m)
-{
-    m->hparams.arch = RWL_ARCH_COUNT;
-}
-static void wrong_heads_of_v4(struct rwl_metadata *m)
-{
-    m->hparams.arch = RWL_ARCH_4;
-}
-static void wrong_eps(struct rwl_metadata *m)
-{
-    m->hparams.norm_eps = 0;
-}
-static void wrong_eps_nan(struct rwl_metadata *m)
-{
-    m->hparams.group_norm_eps = 0.0f / 0.0f;
-}
-static void wrong_eps_huge(struct rwl_metadata *m)
-{
-    m->hparams.group_norm_eps = 1e30f;
-}
-static void wrong_end_token(struct rwl_metadata *m)
-{
-    m->end_token = 300;
-}
-static void wrong_name_text(struct rwl_metadata *m)
-{
-    m->name = "\xff";
-}
-static void wrong_source(struct rwl_metadata *m)
-{
-    m->source = "a\nb";
-}
-static void wrong_tokenizer(struct rwl_metadata *m)
-{
-    m->tokenizer = "a tokenizer's name that is longer than allowed";
-}
-static void wrong_system(struct rwl_metadata *m)
-{
-    m->chat.system = "System:";
-}
-static void wrong_user(struct rwl_metadata *m)
-{
-    m->chat.user = "";
-}
-static void wrong_stop(struct rwl_metadata *m)
-{
-    m->chat.stop = "";
-}
+#define WRONG(name, ...)                                                                           \
+    static void wrong_##name(struct rwl_metadata *m)                                               \
+    {                                                                                              \
+        __VA_ARGS__;                                                                               \
+    }
+WRONG(overlap, m->tensors[7].offset = 0)
+WRONG(offset_alignment, m->tensors[7].offset = 65)
+WRONG(offset_end, m->tensors[8].offset = 192)
+WRONG(offset_huge, m->tensors[8].offset = UINT64_MAX - 63)
+WRONG(offset_far, m->tensors[8].offset = 1ull << 63)
+WRONG(size, m->tensors[0].size = 63)
+WRONG(size_zero, m->tensors[0].size = 0)
+WRONG(shape_zero, m->tensors[1].shape[0] = 0)
+WRONG(shape_huge,
+      m->tensors[1].shape[0] = m->tensors[1].shape[1] = 1ull << 32) /* the product is 0 */
+WRONG(dims, m->tensors[1].dims = 0)
+WRONG(encoding, m->tensors[0].encoding = (enum rwl_encoding)RWL_ENCODING_COUNT)
+WRONG(section, m->tensors[0].section = (enum rwl_section_kind)RWL_SECTION_KIND_COUNT)
+WRONG(section_vocabulary, m->tensors[0].section = RWL_SECTION_VOCABULARY)
+WRONG(layer, m->tensors[2].layer = 2)
+WRONG(layer_vectors, m->tensors[0].layer = 1)
+WRONG(name_twice, m->tensors[4].name = m->tensors[3].name)
+WRONG(name_empty, m->tensors[0].name = "")
+WRONG(name_space, m->tensors[0].name = "a b")
+WRONG(name_control, m->tensors[0].name = "a\nb")
+WRONG(name_unicode, m->tensors[0].name = "ä")
+WRONG(name_long,
+      m->tensors[0].name = "0123456789012345678901234567890123456789012345678901234567890123")
+WRONG(layers, m->hparams.layers = 1, m->tensor_count = 4)
+WRONG(layers_zero, m->hparams.layers = 0)
+WRONG(layers_many, m->hparams.layers = RWL_MAX_LAYERS + 1)
+WRONG(width, m->hparams.width = RWL_MAX_WIDTH + 1)
+WRONG(head_size, m->hparams.head_size = 7)
+WRONG(ffn, m->hparams.ffn_width = 0)
+WRONG(vocab, m->hparams.vocab_size = UINT32_MAX)
+WRONG(arch, m->hparams.arch = RWL_ARCH_COUNT)
+WRONG(heads_of_v4, m->hparams.arch = RWL_ARCH_4)
+WRONG(eps, m->hparams.norm_eps = 0)
+WRONG(eps_nan, m->hparams.group_norm_eps = 0.0f / 0.0f)
+WRONG(eps_huge, m->hparams.group_norm_eps = 1e30f)
+WRONG(end_token, m->end_token = 300)
+WRONG(name_text, m->name = "\xff")
+WRONG(source, m->source = "a\nb")
+WRONG(tokenizer, m->tokenizer = "a tokenizer's name that is longer than allowed")
+WRONG(system, m->chat.system = "System:")
+WRONG(user, m->chat.user = "")
+WRONG(stop, m->chat.stop = "")
+#undef WRONG
 
 static const struct {
     void (*change)(struct rwl_metadata *metadata);
@@ -823,141 +716,6 @@ START_TEST(model_refuses_tensor_without_section)
         &image, RWL_ERR_BAD_FILE,
         "tensor blocks.0.att.key.weight field section: no section projections of layer 0");
     free(image.data);
-}
-END_TEST
-
-/* ---- metadata bytes ---- */
-
-/* Strings' sizes leave out the literal's NUL. */
-#define BYTES(text) text, sizeof text - 1
-static const struct {
-    const char *bytes;
-    size_t size;
-    const char *words;
-} metadata_cases[] = {
-    { BYTES(""), "ends in the middle" },
-    { BYTES("\x80"), "field architecture: missing" },
-    { BYTES("\xc0"), "metadata is not a map" },
-    { BYTES("\x90"), "metadata is not a map" },
-    { BYTES("\x80\x80"), "has bytes after its end" },
-    { BYTES("\xc1"), "does not use" },
-    { BYTES("\xdd\xff\xff\xff\xff"), "announces more values" },
-    { BYTES("\xdf\xff\xff\xff\xff"), "announces more values" },
-    { BYTES("\xdf\x80\x00\x00\x00"), "announces more values" },
-    { BYTES("\xdb\xff\xff\xff\xff"), "ends in the middle" },
-    { BYTES("\xc9\xff\xff\xff\xff\x01"), "ends in the middle" },
-    { BYTES("\xdc\xff"), "ends in the middle" },
-    { BYTES("\xd8\x01"), "ends in the middle" },
-    { BYTES("\xcb\x00"), "ends in the middle" },
-    { BYTES("\x81\xa1x"), "ends in the middle" },
-    { BYTES("\x91\x91\x91\x91\x91\x91\x91\x91\x91\xc0"), "nested too deeply" },
-    { BYTES("\x91\x91\x91\x91\x91\x91\x91\x91\xc0"), "metadata is not a map" },
-    { BYTES("\x81\xac"
-            "architecture\x07"),
-      "field architecture: must be text" },
-    { BYTES("\x81\xac"
-            "architecture\xa6rwkv-8"),
-      "'rwkv-8' is not known" },
-    { BYTES("\x82\xac"
-            "architecture\xa6rwkv-7\xac"
-            "architecture\xa6rwkv-7"),
-      "field architecture: given twice" },
-    { BYTES("\x82\xac"
-            "architecture\xa6rwkv-7\xa6layers\xff"),
-      "field layers: must be a whole number" },
-    { BYTES("\x83\xc3\xc2\xac"
-            "architecture\xa6rwkv-7\xa6layers\xca\x40\x00\x00\x00"),
-      "field layers: must be a whole number" },
-};
-
-START_TEST(metadata_refuses_bytes)
-{
-    struct rwl_arena arena;
-    rwl_arena_init(&arena, 0);
-    struct rwl_metadata metadata = { .name = "untouched" };
-    struct rwl_error err = { 0 };
-    size_t size = metadata_cases[_i].size;
-    char *exact = malloc(size ? size : 1); /* so that a read past the end shows */
-    memcpy(exact, metadata_cases[_i].bytes, size);
-    int result = rwl_metadata_decode(exact, size, "file", &arena, &metadata, &err);
-    ck_assert_int_lt(result, 0);
-    ck_assert_int_eq(result, err.code);
-    ck_assert_msg(strncmp(err.text, "file: metadata", 14) == 0, "%s", err.text);
-    ck_assert_msg(strstr(err.text, metadata_cases[_i].words) != NULL, "%s", err.text);
-    ck_assert_str_eq(metadata.name, "untouched");
-    ck_assert_uint_lt(arena.used_bytes, 4096);
-    free(exact);
-    rwl_arena_finish(&arena);
-}
-END_TEST
-
-START_TEST(metadata_ignores_unknown_keys_and_optional_parts)
-{
-    struct rwl_metadata metadata = placed_metadata(), read;
-    metadata.has_end_token = false;
-    metadata.chat = (struct rwl_chat_template){ 0 };
-    void *data;
-    size_t size;
-    struct rwl_error err;
-    ck_assert_int_eq(rwl_metadata_encode(&metadata, &data, &size, &err), 0);
-    static const char more[] = "\xa6"
-                               "future\x92\x01\x81\xa1"
-                               "a\xc4\x01z";
-    uint8_t *longer = malloc(size + sizeof more - 1);
-    memcpy(longer, data, size);
-    memcpy(longer + size, more, sizeof more - 1);
-    ck_assert_uint_eq(longer[0] & 0xf0, 0x80); /* a map of up to 15 keys: one more */
-    longer[0]++;
-    struct rwl_arena arena;
-    rwl_arena_init(&arena, 0);
-    int result = rwl_metadata_decode(longer, size + sizeof more - 1, "file", &arena, &read, &err);
-    ck_assert_msg(result == 0, "%s", err.text);
-    ck_assert(!read.has_end_token);
-    ck_assert_ptr_null(read.chat.system);
-    ck_assert_ptr_null(read.chat.stop);
-    ck_assert_uint_eq(read.tensor_count, SMALL_TENSORS);
-    rwl_arena_finish(&arena);
-    free(longer);
-    free(data);
-}
-END_TEST
-
-START_TEST(metadata_reports_lack_of_memory)
-{
-    struct rwl_metadata metadata = placed_metadata(), read;
-    void *data;
-    size_t size;
-    struct rwl_error err;
-    ck_assert_int_eq(rwl_metadata_encode(&metadata, &data, &size, &err), 0);
-    unsigned failures = 0;
-    for (size_t limit = 16;; limit += 16) {
-        struct rwl_arena arena;
-        rwl_arena_init(&arena, limit);
-        int result = rwl_metadata_decode(data, size, "file", &arena, &read, &err);
-        rwl_arena_finish(&arena);
-        if (result == 0)
-            break;
-        ck_assert_int_eq(result, RWL_ERR_NOMEM);
-        failures++;
-    }
-    ck_assert_uint_gt(failures, 10);
-    free(data);
-}
-END_TEST
-
-START_TEST(names_of_unknown_values)
-{
-    ck_assert_str_eq(rwl_arch_name((enum rwl_arch)99), "unknown");
-    ck_assert_str_eq(rwl_encoding_name((enum rwl_encoding)99), "unknown");
-    ck_assert_str_eq(rwl_section_name((enum rwl_section_kind)99), "unknown");
-    uint64_t bytes = 7;
-    uint64_t huge[] = { 1ull << 62, 4, 1 };
-    ck_assert(!rwl_tensor_bytes((enum rwl_encoding)99, huge, 1, &bytes));
-    ck_assert(!rwl_tensor_bytes(RWL_ENCODING_F32, huge, 1, &bytes));
-    ck_assert(!rwl_tensor_bytes(RWL_ENCODING_F16, huge, 2, &bytes));
-    ck_assert_uint_eq(bytes, 7);
-    ck_assert(rwl_tensor_bytes(RWL_ENCODING_F16, huge + 1, 2, &bytes));
-    ck_assert_uint_eq(bytes, 8);
 }
 END_TEST
 
@@ -1112,8 +870,6 @@ static Suite *make_suite(void)
     tcase_add_loop_test(files, model_refuses_hostile_metadata, 0,
                         sizeof table_cases / sizeof *table_cases);
     tcase_add_test(files, model_refuses_tensor_without_section);
-    tcase_add_test(files, metadata_ignores_unknown_keys_and_optional_parts);
-    tcase_add_test(files, metadata_reports_lack_of_memory);
     tcase_add_loop_test(files, writer_refuses_bad_metadata, 0,
                         sizeof table_cases / sizeof *table_cases);
     tcase_add_test(files, writer_refuses_holes_and_excess);
@@ -1121,11 +877,6 @@ static Suite *make_suite(void)
     tcase_add_test(files, writer_reports_a_full_disk_at_once);
     tcase_add_test(files, open_touches_no_weights);
     suite_add_tcase(suite, files);
-    TCase *values = tcase_create("values");
-    tcase_add_loop_test(values, metadata_refuses_bytes, 0,
-                        sizeof metadata_cases / sizeof *metadata_cases);
-    tcase_add_test(values, names_of_unknown_values);
-    suite_add_tcase(suite, values);
     return suite;
 }
 

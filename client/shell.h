@@ -12,8 +12,8 @@
 #define RWL_CLIENT_SHELL_H
 
 #include "base/arena.h"
+#include "base/options.h"
 #include "client/client.h"
-#include "client/options.h"
 
 /* X(symbol, code, meaning): exit codes, for the manual as well. */
 #define RWL_EXIT_CODES(X)                                                                          \

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "engine/float16.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +42,18 @@ static int refuse_old_torch(const char *path, struct rwl_checkpoint **ret_checkp
                          path);
 }
 
+/* The archive torch.save writes; a zip may also begin with its end, when it is empty. */
+static bool is_zip(const uint8_t *head)
+{
+    return memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0;
+}
+
+/* A whole file has its header's length first; a sharded checkpoint's index is plain JSON. */
+static bool is_safetensors(const uint8_t *head)
+{
+    return head[8] == '{' || head[0] == '{';
+}
+
 static const struct {
     bool (*matches)(const uint8_t *head); /* the file's first HEAD_BYTES */
     int (*open)(const char *path, struct rwl_checkpoint **ret_checkpoint, struct rwl_error *err);
@@ -48,6 +61,8 @@ static const struct {
     { is_gguf, rwl_gguf_open },
     { is_old_torch, refuse_old_torch },
     { is_rwkvcpp, rwl_rwkvcpp_open },
+    { is_zip, rwl_pth_open },
+    { is_safetensors, rwl_safetensors_open },
 };
 
 /* The first HEAD_BYTES, zero-padded. */
@@ -109,6 +124,34 @@ int rwl_checkpoint_read(struct rwl_checkpoint *checkpoint, uint32_t tensor, uint
         (rows = rwl_checkpoint_rows(&checkpoint->tensors[tensor])) < first || count > rows - first)
         return rwl_error_set(err, RWL_ERR_INTERNAL, "rows outside a checkpoint's tensor");
     return checkpoint->ops->read(checkpoint, tensor, first, count, ret_values, err);
+}
+
+size_t rwl_checkpoint_value_bytes(enum rwl_source_type type)
+{
+    return type == RWL_SOURCE_F32 ? 4 : 2;
+}
+
+void *rwl_checkpoint_raw(enum rwl_source_type type, uint64_t count, float *values)
+{
+    return type == RWL_SOURCE_F32 ? (void *)values : (char *)values + count * 2;
+}
+
+/* Value i is written at byte 4 i and read at byte 2 count + 2 i, which no earlier value reaches. */
+void rwl_checkpoint_widen(enum rwl_source_type type, uint64_t count, float *values)
+{
+    const uint8_t *raw = rwl_checkpoint_raw(type, count, values);
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t bits = 0;
+        switch (type) {
+        case RWL_SOURCE_F32: bits = rwl_load_u32(raw + 4 * i); break;
+        case RWL_SOURCE_BF16: bits = (uint32_t)rwl_load_u16(raw + 2 * i) << 16; break;
+        default: {
+            float value = rwl_float16_widen(rwl_load_u16(raw + 2 * i));
+            memcpy(&bits, &value, sizeof bits);
+        }
+        }
+        memcpy(values + i, &bits, sizeof bits);
+    }
 }
 
 static int compare_names(const void *a, const void *b)

@@ -94,6 +94,12 @@ uint64_t rwl_checkpoint_rows(const struct rwl_checkpoint_tensor *tensor);
 int rwl_checkpoint_check(const struct rwl_checkpoint *checkpoint, const char *path,
                          struct rwl_error *err);
 
+/* For a reader: count little-endian f32, f16 or bf16 values widened in place. The raw bytes stand
+ * at the end of ret_values' memory (rwl_checkpoint_raw). */
+size_t rwl_checkpoint_value_bytes(enum rwl_source_type type);
+void *rwl_checkpoint_raw(enum rwl_source_type type, uint64_t count, float *values);
+void rwl_checkpoint_widen(enum rwl_source_type type, uint64_t count, float *values);
+
 /* The readers. Each refuses, with one line that begins with the path, whatever is not whole. */
 int rwl_gguf_open(const char *path, struct rwl_checkpoint **ret_checkpoint, struct rwl_error *err);
 int rwl_pth_open(const char *path, struct rwl_checkpoint **ret_checkpoint, struct rwl_error *err);

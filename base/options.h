@@ -7,8 +7,8 @@
  * Flags (BOOL) take no value and have a --no- form; lists are given item by item, by repeating
  * the option. `--` ends the options.
  */
-#ifndef RWL_CLIENT_OPTIONS_H
-#define RWL_CLIENT_OPTIONS_H
+#ifndef RWL_BASE_OPTIONS_H
+#define RWL_BASE_OPTIONS_H
 
 #include "base/arena.h"
 #include "base/buffer.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Parsing and explaining options; see options.h for the rules. */
-#include "client/options.h"
+#include "base/options.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* import: options, chat template file, progress bar around rwl_import. */
+#define _GNU_SOURCE
+#include "compress/chat_file.h"
+#include "compress/import.h"
+#include "compress/tool.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct options {
+    struct rwl_str vocab, chat_template, type, name;
+    double group_norm_eps;
+    bool quiet;
+};
+#define S struct options
+static const struct rwl_field rows[] = {
+    RWL_STR(S, vocab,
+            .doc = "Vocabulary: a file in the World text format, or bytes for a model whose 256 "
+                   "tokens are the bytes. Default: the checkpoint's own, if it has one."),
+    RWL_STR(S, chat_template,
+            .doc = "JSON file with the keys system, user, assistant, separator and stop, each as "
+                   "text; {text} stands for the turn's. Default: the checkpoint's own, or "
+                   "World's."),
+    RWL_STR(S, type, .choices = "auto|f32|f16", .def.s = "auto",
+            .doc = "How matrices are stored. auto keeps f32 and stores all else as f16, except a "
+                   "matrix that would overflow or lose more than rounding. Vectors are always "
+                   "f32."),
+    RWL_STR(S, name, .max = 200, .doc = "Name of the model. Default: the file's."),
+    RWL_F64(S, group_norm_eps, .min = 0, .max = 1,
+            .doc = "Epsilon of the group norm after the recurrence. 0: 64e-5 as in official "
+                   "checkpoints, or what the container's makers use."),
+    RWL_BOOL(S, quiet, .doc = "No progress bar and no notes."),
+    { 0 },
+};
+#undef S
+
+/* The bar on standard error, if that is a terminal. */
+struct progress {
+    const struct options *options;
+    const char *path;
+    bool shown;
+    double last_s;
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static void show_progress(void *context, uint64_t done, uint64_t total)
+{
+    enum { WIDTH = 32 };
+    struct progress *progress = context;
+    double now = now_s(), part = total ? (double)done / (double)total : 1;
+    if (now - progress->last_s < 0.1)
+        return;
+    progress->last_s = now;
+    progress->shown = true;
+    char bar[WIDTH + 1];
+    for (int i = 0; i < WIDTH; i++)
+        bar[i] = i < part * WIDTH ? '#' : '.';
+    bar[WIDTH] = 0;
+    const char *slash = strrchr(progress->path, '/');
+    fprintf(stderr, "\r%.30s [%s] %3.0f %%", slash ? slash + 1 : progress->path, bar, 100 * part);
+}
+
+static void clear_progress(struct progress *progress)
+{
+    if (progress->shown)
+        fputs("\r\033[K", stderr);
+    progress->shown = false;
+}
+
+static void show_note(void *context, const char *text)
+{
+    struct progress *progress = context;
+    clear_progress(progress);
+    fprintf(stderr, "note: %s\n", text);
+}
+
+static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
+{
+    (void)count;
+    const struct options *options = given;
+    struct progress progress = { .options = options, .path = arguments[0] };
+    struct rwl_import_options import = {
+        .vocabulary = options->vocab.size ? options->vocab.data : NULL,
+        .name = options->name.size ? options->name.data : NULL,
+        .group_norm_eps = (float)options->group_norm_eps,
+        .progress = isatty(STDERR_FILENO) && !options->quiet ? show_progress : NULL,
+        .note = options->quiet ? NULL : show_note,
+        .context = &progress,
+    };
+    if (strcmp(options->type.data, "f32") == 0)
+        import.type = RWL_IMPORT_F32;
+    else if (strcmp(options->type.data, "f16") == 0)
+        import.type = RWL_IMPORT_F16;
+    struct rwl_chat_file chat = { 0 };
+    int result = 0;
+    if (options->chat_template.size) {
+        result = rwl_chat_file_load(&chat, options->chat_template.data, err);
+        import.chat = &chat.template;
+    }
+    if (!result)
+        result = rwl_import(arguments[0], arguments[1], &import, err);
+    rwl_chat_file_finish(&chat);
+    clear_progress(&progress);
+    return result;
+}
+
+const struct rwl_verb rwl_verb_import = {
+    .name = "import",
+    .arguments = "CHECKPOINT MODEL.rwkvl",
+    .doc = "Makes a model file from a checkpoint of RWKV-4, 5.1, 5.2, 6 or 7: a .pth as torch "
+           "saves it, or .safetensors (for shards, their index file).",
+    .min_arguments = 2,
+    .max_arguments = 2,
+    .rows = rows,
+    .options_bytes = sizeof(struct options),
+    .run = run,
+};

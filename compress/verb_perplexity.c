@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* perplexity: reads the text, measures, prints one line. */
+#define _GNU_SOURCE
+#include "base/file.h"
+#include "compress/perplexity.h"
+#include "compress/tool.h"
+#include "engine/engine.h"
+#include "engine/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_TEXT_BYTES = 1 << 30, STEP_TOKENS = 64 };
+
+struct options {
+    bool json;
+    int64_t threads, cpu_mask;
+};
+#define S struct options
+static const struct rwl_field rows[] = {
+    RWL_BOOL(S, json, .doc = "Print the figures as JSON."),
+    RWL_RUN_ROWS(S),
+    { 0 },
+};
+#undef S
+
+static void show_progress(void *context, uint64_t done, uint64_t total)
+{
+    unsigned *last_percent = context, percent = (unsigned)(100 * done / (total ? total : 1));
+    if (percent != *last_percent)
+        fprintf(stderr, "\r%3u %%", *last_percent = percent);
+}
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
+{
+    (void)count;
+    const struct options *options = given;
+    struct rwl_model *model = NULL;
+    struct rwl_engine *engine = NULL;
+    char *text = NULL;
+    size_t size = 0;
+    struct rwl_perplexity figures = { 0 };
+    int result = rwl_tool_open(arguments[0], options->threads, options->cpu_mask, STEP_TOKENS,
+                               &model, &engine, err);
+    if (!result)
+        result = rwl_file_load(arguments[1], MAX_TEXT_BYTES, &text, &size, err);
+    double start = now_s();
+    unsigned percent = 101;
+    if (!result) {
+        result = rwl_perplexity_measure(model, engine, text, size,
+                                        isatty(STDERR_FILENO) ? show_progress : NULL, &percent,
+                                        &figures, err);
+        if (result)
+            rwl_error_prefix(err, "%s", arguments[1]);
+        if (percent <= 100)
+            fputs("\r\033[K", stderr);
+    }
+    double perplexity = figures.tokens ? exp(figures.loss / (double)figures.tokens) : 0;
+    double seconds = now_s() - start;
+    if (!result && options->json)
+        printf("{\"perplexity\":%.9g,\"loss\":%.9g,\"tokens\":%llu,\"documents\":%llu,"
+               "\"bytes\":%zu,\"seconds\":%.3f}\n",
+               perplexity, figures.loss, (unsigned long long)figures.tokens,
+               (unsigned long long)figures.documents, size, seconds);
+    else if (!result)
+        printf("perplexity %.4f over %llu tokens of %llu documents (%.1f s, %.0f tokens/s)\n",
+               perplexity, (unsigned long long)figures.tokens,
+               (unsigned long long)figures.documents, seconds, (double)figures.tokens / seconds);
+    free(text);
+    rwl_engine_destroy(engine);
+    rwl_model_close(model);
+    return result;
+}
+
+const struct rwl_verb rwl_verb_perplexity = {
+    .name = "perplexity",
+    .arguments = "MODEL TEXTFILE",
+    .doc = "Measures how well a model predicts a text: documents divided by NUL bytes, each read "
+           "from a fresh state, with the end of each predicted as the end token.",
+    .min_arguments = 2,
+    .max_arguments = 2,
+    .rows = rows,
+    .options_bytes = sizeof(struct options),
+    .run = run,
+};

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Write an official RWKV-6 or RWKV-7 checkpoint in the forms that others use.
 
 Usage: export_checkpoint.py CHECKPOINT FORM OUTPUT [VOCABULARY]

@@ -117,7 +117,8 @@ const struct rwl_verb rwl_verb_import = {
     .name = "import",
     .arguments = "CHECKPOINT MODEL.rwkvl",
     .doc = "Makes a model file from a checkpoint of RWKV-4, 5.1, 5.2, 6 or 7: a .pth as torch "
-           "saves it, or .safetensors (for shards, their index file).",
+           "saves it, .safetensors with official or Hugging Face names (for shards, their index "
+           "file), a rwkv.cpp .bin, or GGUF.",
     .min_arguments = 2,
     .max_arguments = 2,
     .rows = rows,

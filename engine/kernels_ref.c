@@ -90,7 +90,7 @@ static void silu(size_t n, float *x)
 static void relu_square(size_t n, float *x)
 {
     for (size_t i = 0; i < n; i++)
-        x[i] = x[i] > 0 ? x[i] * x[i] : 0;
+        x[i] = x[i] < 0 ? 0 : x[i] * x[i]; /* NaN stays */
 }
 
 static void decay_6(size_t n, float *x)

@@ -122,7 +122,22 @@ static void build_vocabulary(void **ret_section, size_t *ret_size)
         rwl_tokenizer_build(pointers, sizes, ids, BYTES, "bytes", ret_section, ret_size, &err), 0);
 }
 
-static void write_model(const struct fixture *fixture, struct tensors *tensors)
+static void put(struct rwl_model_writer *writer, uint32_t index, const struct rwl_tensor *tensor,
+                const void *data)
+{
+    struct rwl_error err;
+    uint64_t size;
+
+    ck_assert(rwl_tensor_bytes(tensor->encoding, tensor->shape, tensor->dims, &size));
+    void *zeros = calloc(1, (size_t)size);
+    ck_assert_msg(rwl_model_writer_put(writer, index, 0, size == tensor->size ? data : zeros,
+                                       (size_t)size, &err) == 0,
+                  "%s", err.text);
+    free(zeros);
+}
+
+static void write_model(const struct fixture *fixture, struct tensors *tensors,
+                        void (*edit)(struct rwl_metadata *metadata))
 {
     struct rwl_metadata metadata = { .hparams = fixture->hparams,
                                      .name = "fixture",
@@ -136,15 +151,15 @@ static void write_model(const struct fixture *fixture, struct tensors *tensors)
     void *vocabulary;
     size_t vocabulary_size;
 
+    if (edit)
+        edit(&metadata);
     build_vocabulary(&vocabulary, &vocabulary_size);
     ck_assert_msg(rwl_model_writer_create(fixture->path, &metadata, vocabulary, vocabulary_size,
                                           &writer, &err) == 0,
                   "%s", err.text);
     free(vocabulary);
-    for (uint32_t i = 0; i < tensors->count; i++)
-        ck_assert_int_eq(rwl_model_writer_put(writer, i, 0, tensors->data[i],
-                                              (size_t)tensors->list[i].size, &err),
-                         0);
+    for (uint32_t i = 0; i < metadata.tensor_count; i++)
+        put(writer, i, &tensors->list[i], tensors->data[i]);
     ck_assert_msg(rwl_model_writer_commit(writer, &err) == 0, "%s", err.text);
 }
 
@@ -163,6 +178,12 @@ static void read_header(struct reader *reader, struct rwl_hparams *hparams)
 }
 
 void fixture_load(const char *name, struct fixture *ret_fixture)
+{
+    fixture_load_edited(name, NULL, ret_fixture);
+}
+
+void fixture_load_edited(const char *name, void (*edit)(struct rwl_metadata *metadata),
+                         struct fixture *ret_fixture)
 {
     struct fixture fixture = { 0 };
     struct rwl_error err;
@@ -195,7 +216,7 @@ void fixture_load(const char *name, struct fixture *ret_fixture)
     int fd = mkstemp(fixture.path);
     ck_assert_int_ge(fd, 0);
     close(fd);
-    write_model(&fixture, tensors);
+    write_model(&fixture, tensors, edit);
     free(tensors);
     free(data);
     *ret_fixture = fixture;

@@ -6,9 +6,6 @@
 
 typedef __m256 v8;
 
-/* How far ahead of the row being read a one-input product asks for weights. */
-enum { PREFETCH_BYTES = 1024 };
-
 static inline v8 v8_load(const float *from)
 {
     return _mm256_loadu_ps(from);

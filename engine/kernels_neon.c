@@ -5,9 +5,6 @@
 
 typedef float32x4x2_t v8;
 
-/* How far ahead of the row being read a one-input product asks for weights. */
-enum { PREFETCH_BYTES = 512 };
-
 static inline v8 pair(float32x4_t low, float32x4_t high)
 {
     v8 a = { { low, high } };

@@ -12,8 +12,8 @@
  *   v8_sum4(a, b, c, d, out) out[0] = sum of a and so on, each summed as
  *                            ((a0+a4)+(a1+a5)) + ((a2+a6)+(a3+a7))
  *
- * Every sum over a row runs through ONE v8 of partial sums, eight columns a step, so that it
- * has the same bits in whatever tile it is computed. Formulas are in kernels.h.
+ * Every sum over a row of weights runs through the same two v8 of partial sums, so that it has the
+ * same bits in whatever tile it is computed. Formulas are in kernels.h.
  */
 #ifndef RWL_ENGINE_KERNELS_VECTOR_H
 #define RWL_ENGINE_KERNELS_VECTOR_H
@@ -63,80 +63,109 @@ INLINE v8 load_weights_part(const char *w, int column_bytes, size_t n)
     return load_weights(pad, column_bytes);
 }
 
-/* One tile: R rows (1, 4 or 8) by T inputs (1 to 3). prefetch: bytes ahead, 0: none. */
-INLINE void tile(const int R, const int T, const int column_bytes, const size_t prefetch,
-                 const char *w, size_t columns, const float *x, size_t x_stride, float *y,
-                 size_t y_stride)
+/* What a row's sum runs through: groups of eight columns go to the two in turn. */
+struct partial {
+    v8 even, odd;
+};
+
+INLINE v8 partial_total(struct partial sum)
 {
-    const size_t row_bytes = columns * (size_t)column_bytes, whole = columns & ~(size_t)7;
-    v8 sum[8][3];
+    return v8_add(sum.even, sum.odd);
+}
+
+/* The columns of [0, columns) behind the last whole pair of groups, for one row and one input. */
+INLINE struct partial add_rest(struct partial sum, const int column_bytes, const char *w,
+                               const float *x, size_t columns)
+{
+    size_t k = columns & ~(size_t)15, left = columns - k;
+
+    if (left >= 8) {
+        sum.even = v8_fma(load_weights(w + k * (size_t)column_bytes, column_bytes), v8_load(x + k),
+                          sum.even);
+        k += 8, left -= 8;
+        if (left)
+            sum.odd = v8_fma(load_weights_part(w + k * (size_t)column_bytes, column_bytes, left),
+                             load_part(x + k, left), sum.odd);
+    } else if (left) {
+        sum.even = v8_fma(load_weights_part(w + k * (size_t)column_bytes, column_bytes, left),
+                          load_part(x + k, left), sum.even);
+    }
+    return sum;
+}
+
+/* One tile: R rows (1 or 2) by T inputs (1 to 3). */
+INLINE void tile(const int R, const int T, const int column_bytes, const char *w, size_t columns,
+                 const float *x, size_t x_stride, v8 ret_sums[][3])
+{
+    const size_t row_bytes = columns * (size_t)column_bytes, pairs = columns & ~(size_t)15;
+    const size_t group_bytes = 8 * (size_t)column_bytes;
+    struct partial sum[2][3];
 
     for (int r = 0; r < R; r++)
         for (int t = 0; t < T; t++)
-            sum[r][t] = v8_set(0);
-    for (size_t k = 0; k < whole; k += 8) {
-        v8 input[3];
-        for (int t = 0; t < T; t++)
-            input[t] = v8_load(x + (size_t)t * x_stride + k);
+            sum[r][t] = (struct partial){ v8_set(0), v8_set(0) };
+    for (size_t k = 0; k < pairs; k += 16)
         for (int r = 0; r < R; r++) {
             const char *at = w + (size_t)r * row_bytes + k * (size_t)column_bytes;
-            if (prefetch)
-                __builtin_prefetch(at + prefetch);
-            v8 weights = load_weights(at, column_bytes);
-            for (int t = 0; t < T; t++)
-                sum[r][t] = v8_fma(weights, input[t], sum[r][t]);
+            const v8 even = load_weights(at, column_bytes);
+            const v8 odd = load_weights(at + group_bytes, column_bytes);
+            for (int t = 0; t < T; t++) {
+                const float *input = x + (size_t)t * x_stride + k;
+                sum[r][t].even = v8_fma(even, v8_load(input), sum[r][t].even);
+                sum[r][t].odd = v8_fma(odd, v8_load(input + 8), sum[r][t].odd);
+            }
         }
-    }
-    if (whole < columns) {
-        for (int r = 0; r < R; r++) {
-            const char *at = w + (size_t)r * row_bytes + whole * (size_t)column_bytes;
-            v8 weights = load_weights_part(at, column_bytes, columns - whole);
-            for (int t = 0; t < T; t++)
-                sum[r][t] =
-                    v8_fma(weights, load_part(x + (size_t)t * x_stride + whole, columns - whole),
-                           sum[r][t]);
-        }
-    }
-    for (int t = 0; t < T; t++) {
-        for (int r = 0; r + 4 <= R; r += 4)
-            v8_sum4(sum[r][t], sum[r + 1][t], sum[r + 2][t], sum[r + 3][t],
-                    y + (size_t)t * y_stride + r);
-        for (int r = R & ~3; r < R; r++)
-            y[(size_t)t * y_stride + (size_t)r] = sum_of(sum[r][t]);
-    }
+    for (int r = 0; r < R; r++)
+        for (int t = 0; t < T; t++)
+            ret_sums[r][t] = partial_total(
+                pairs == columns ? sum[r][t]
+                                 : add_rest(sum[r][t], column_bytes, w + (size_t)r * row_bytes,
+                                            x + (size_t)t * x_stride, columns));
 }
 
-INLINE void row_tiles(const int R, const int column_bytes, const char *w, size_t columns,
-                      const float *x, size_t x_stride, size_t count, float *y, size_t y_stride)
+/* Four rows by T inputs, as two tiles of two rows, or row after row for one input: then the
+ * time goes into reading weights, and one stream in the order of memory is read fastest. */
+INLINE void four_rows(const int T, const int column_bytes, const char *w, size_t columns,
+                      const float *x, size_t x_stride, float *y, size_t y_stride)
 {
-    size_t t = 0;
-    for (; t + 3 <= count; t += 3)
-        tile(R, 3, column_bytes, 0, w, columns, x + t * x_stride, x_stride, y + t * y_stride,
-             y_stride);
-    if (t + 2 == count)
-        tile(R, 2, column_bytes, 0, w, columns, x + t * x_stride, x_stride, y + t * y_stride,
-             y_stride);
-    else if (t + 1 == count)
-        tile(R, 1, column_bytes, 0, w, columns, x + t * x_stride, x_stride, y + t * y_stride,
-             y_stride);
+    const size_t row_bytes = columns * (size_t)column_bytes;
+    v8 sums[4][3];
+
+    if (T == 1)
+        for (int r = 0; r < 4; r++)
+            tile(1, 1, column_bytes, w + (size_t)r * row_bytes, columns, x, x_stride, sums + r);
+    else
+        for (int r = 0; r < 4; r += 2)
+            tile(2, T, column_bytes, w + (size_t)r * row_bytes, columns, x, x_stride, sums + r);
+    for (int t = 0; t < T; t++)
+        v8_sum4(sums[0][t], sums[1][t], sums[2][t], sums[3][t], y + (size_t)t * y_stride);
 }
 
-/* With one input the time goes into reading weights: eight rows at once, and the memory that
- * comes next asked for in advance. With several it goes into multiplying. */
 INLINE void matmul(const int column_bytes, const char *w, size_t rows, size_t columns,
                    const float *x, size_t x_stride, size_t count, float *y, size_t y_stride)
 {
     const size_t row_bytes = columns * (size_t)column_bytes;
     size_t r = 0;
 
-    if (count == 1)
-        for (; r + 8 <= rows; r += 8)
-            tile(8, 1, column_bytes, PREFETCH_BYTES, w + r * row_bytes, columns, x, x_stride, y + r,
-                 y_stride);
-    for (; r + 4 <= rows; r += 4)
-        row_tiles(4, column_bytes, w + r * row_bytes, columns, x, x_stride, count, y + r, y_stride);
+    for (; r + 4 <= rows; r += 4) {
+        const char *at = w + r * row_bytes;
+        size_t t = 0;
+        for (; t + 3 <= count; t += 3)
+            four_rows(3, column_bytes, at, columns, x + t * x_stride, x_stride,
+                      y + t * y_stride + r, y_stride);
+        if (t + 2 == count)
+            four_rows(2, column_bytes, at, columns, x + t * x_stride, x_stride,
+                      y + t * y_stride + r, y_stride);
+        else if (t + 1 == count)
+            four_rows(1, column_bytes, at, columns, x + t * x_stride, x_stride,
+                      y + t * y_stride + r, y_stride);
+    }
     for (; r < rows; r++)
-        row_tiles(1, column_bytes, w + r * row_bytes, columns, x, x_stride, count, y + r, y_stride);
+        for (size_t t = 0; t < count; t++) {
+            v8 sum[1][3];
+            tile(1, 1, column_bytes, w + r * row_bytes, columns, x + t * x_stride, x_stride, sum);
+            y[t * y_stride + r] = sum_of(sum[0][0]);
+        }
 }
 
 static void matmul_f32(const void *w, size_t rows, size_t columns, const float *x, size_t x_stride,

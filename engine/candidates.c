@@ -11,17 +11,19 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 16, BLOCK = 256 };
+/* GCC unrolls loops over LANES whole; those with a choice in them become vector code only where
+ * they are too long for that. */
+enum { LANES = 16, WIDE = 32, BLOCK = 256 };
 
 bool rwl_logits_largest(const float *logits, size_t count, float *ret_largest)
 {
-    float largest[LANES];
-    uint32_t bad[LANES] = { 0 };
-    for (size_t lane = 0; lane < LANES; lane++)
+    float largest[WIDE];
+    uint32_t bad[WIDE] = { 0 };
+    for (size_t lane = 0; lane < WIDE; lane++)
         largest[lane] = -INFINITY;
     size_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (size_t lane = 0; lane < LANES; lane++) {
+    for (; i + WIDE <= count; i += WIDE)
+        for (size_t lane = 0; lane < WIDE; lane++) {
             float value = logits[i + lane];
             largest[lane] = value > largest[lane] ? value : largest[lane];
             bad[lane] |= value <= FLT_MAX ? 0 : UINT32_MAX; /* NaN compares false */
@@ -30,7 +32,7 @@ bool rwl_logits_largest(const float *logits, size_t count, float *ret_largest)
         largest[0] = logits[i] > largest[0] ? logits[i] : largest[0];
         bad[0] |= !(logits[i] <= FLT_MAX);
     }
-    for (size_t lane = 1; lane < LANES; lane++) {
+    for (size_t lane = 1; lane < WIDE; lane++) {
         largest[0] = largest[lane] > largest[0] ? largest[lane] : largest[0];
         bad[0] |= bad[lane];
     }
@@ -108,13 +110,13 @@ size_t rwl_candidates_collect(struct rwl_sampler_scratch *scratch, const float *
     size_t count = 0;
     uint32_t token = 0, vocab_size = scratch->vocab_size;
     lowest = lowest > -FLT_MAX ? lowest : -FLT_MAX;
-    for (; vocab_size - token >= LANES; token += LANES) {
+    for (; vocab_size - token >= WIDE; token += WIDE) {
         uint32_t any = 0; /* most blocks hold nothing: look at all of one at once */
-        for (uint32_t lane = 0; lane < LANES; lane++)
+        for (uint32_t lane = 0; lane < WIDE; lane++)
             any |= logits[token + lane] >= lowest ? UINT32_MAX : 0;
         if (!any)
             continue;
-        for (uint32_t lane = 0; lane < LANES; lane++)
+        for (uint32_t lane = 0; lane < WIDE; lane++)
             count = put(scratch, count, token + lane, logits[token + lane],
                         logits[token + lane] >= lowest);
     }

@@ -352,6 +352,10 @@ START_TEST(reader_survives_damage)
     ck_assert(try_section(section, size, vocab_size));
     for (size_t cut = 0; cut < size; cut++)
         ck_assert(!try_section(section, cut, vocab_size));
+    uint8_t *longer = calloc(1, size + 1);
+    memcpy(longer, section, size);
+    ck_assert(!try_section(longer, size + 1, vocab_size));
+    free(longer);
     for (size_t at = 0; at < size; at++)
         for (size_t i = 0; i < sizeof changes; i++) {
             section[at] ^= changes[i];

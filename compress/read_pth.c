@@ -45,6 +45,7 @@ struct pth {
     zip_uint64_t file_entry;
     uint64_t file_at;     /* next byte */
     bool file_sequential; /* read from its first byte on without a seek */
+    bool file_stored;     /* not deflated: it can seek */
 
     uint8_t *window; /* bytes a tensor of scattered rows spans, or NULL */
     uint32_t window_tensor;
@@ -110,10 +111,14 @@ static int go_to(struct pth *pth, zip_uint64_t entry, uint64_t offset, uint64_t 
         pth->file_entry = entry;
         pth->file_at = 0;
         pth->file_sequential = true;
+        zip_stat_t status;
+        pth->file_stored = zip_stat_index(pth->zip, entry, 0, &status) == 0 &&
+                           status.valid & ZIP_STAT_COMP_METHOD &&
+                           status.comp_method == ZIP_CM_STORE;
     }
     if (pth->file_at == offset)
         return 0;
-    if (zip_fseek(pth->file, (zip_int64_t)offset, SEEK_SET) == 0) {
+    if (pth->file_stored && zip_fseek(pth->file, (zip_int64_t)offset, SEEK_SET) == 0) {
         pth->file_at = offset;
         pth->file_sequential = false;
         return 0;

@@ -382,7 +382,8 @@ static int read_method(struct reader *reader, struct rwl_message *message)
     if (rc < 0)
         return rc;
     if (value.type != MSGPACK_OBJECT_STR)
-        return wrong_type(reader, "method", &value, "text"), RWL_ERR_BAD_FRAME;
+        return rwl_error_set(reader->err, RWL_ERR_BAD_FRAME, "method: %s given, text expected",
+                             type_given(&value));
     const struct rwl_method *method = rwl_method_find(value.via.str.ptr, value.via.str.size);
     if (!method)
         return unknown_method(reader, value.via.str.ptr, value.via.str.size);

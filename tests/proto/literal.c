@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A recursive reader of the literals; containers are packed apart to learn their count. */
-#include "literal.h"
+#include "tests/proto/literal.h"
 
 #include <check.h>
 #include <stdlib.h>

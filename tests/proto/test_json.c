@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* MessagePack as JSON text: exact spelling, and nothing that is no JSON. */
 #include "base/utf8.h"
-#include "literal.h"
-#include "run.h"
+#include "tests/proto/literal.h"
+#include "tests/proto/run.h"
 
 #include <float.h>
 #include <math.h>

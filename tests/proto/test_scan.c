@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The scan at every cut of every form of head, and against hostile headers. */
-#include "literal.h"
-#include "run.h"
+#include "tests/proto/literal.h"
+#include "tests/proto/run.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -62,7 +62,7 @@ static int command_fork(struct chat *chat, const char *argument)
     const struct rwl_session_fork_params fork = { .session = chat->params->session,
                                                   .name = { argument, strlen(argument) } };
     int code = rwl_shell_call(chat->shell, RWL_METHOD_SESSION_FORK, &fork, NULL);
-    if (code == 0)
+    if (code == 0 && !chat->shell->options.json)
         rwl_out_printf("%s is a copy of the conversation so far\n", argument);
     return code;
 }

@@ -26,7 +26,7 @@ static int on_token(void *data, const struct rwl_token_params *token)
 {
     struct rwl_generation_view *view = data;
     if (view->json)
-        rwl_out_json(rwl_methods[RWL_METHOD_TOKEN].params, token, "\"event\":\"token\",", NULL);
+        rwl_out_json(rwl_methods[RWL_METHOD_TOKEN].params, token, "\"event\": \"token\", ", NULL);
     else
         show_text(view, token->text);
     return rwl_out_flush() ? 0 : 1; /* nobody reads any more: cancel */

@@ -22,10 +22,10 @@ static int info_json(struct rwl_shell *shell)
     struct rwl_buffer json = { 0 };
     struct rwl_error err;
     int failed = 0, code = rwl_shell_call(shell, RWL_METHOD_SERVER_INFO, NULL, &server);
-    rwl_buffer_text(&json, "{\"server\":");
+    rwl_buffer_text(&json, "{\"server\": ");
     if (code == 0)
         failed = rwl_out_json_text(rwl_methods[RWL_METHOD_SERVER_INFO].result, server, &json, &err);
-    rwl_buffer_text(&json, ",\"model\":");
+    rwl_buffer_text(&json, ", \"model\": ");
     if (code == 0 && !failed)
         code = rwl_shell_call(shell, RWL_METHOD_MODEL_INFO, NULL, &model);
     if (code == 0 && !failed)
@@ -178,7 +178,7 @@ int rwl_cmd_version(struct rwl_shell *shell, const struct rwl_invocation *invoca
     int code = no_arguments(invocation);
     if (code)
         return code;
-    rwl_out_printf(shell->options.json ? "{\"version\":\"%s\",\"protocol\":%d}\n"
+    rwl_out_printf(shell->options.json ? "{\"version\": \"%s\", \"protocol\": %d}\n"
                                        : "rwkvlite %s, protocol %d\n",
                    RWL_VERSION, RWL_PROTOCOL_VERSION);
     return 0;

@@ -29,7 +29,7 @@ enum rwl_style { RWL_STYLE_PLAIN, RWL_STYLE_BOLD, RWL_STYLE_DIM };
 const char *rwl_out_style(enum rwl_style style);
 
 /* The members of a struct as one JSON object on one line (before: put after its brace, as in
- * "\"event\":\"token\","; may be ""). */
+ * "\"event\": \"token\", "; may be ""). */
 int rwl_out_json(const struct rwl_field *rows, const void *object, const char *before,
                  struct rwl_error *err);
 /* JSON text of the same, without a newline, for a caller that nests it. */

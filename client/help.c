@@ -67,8 +67,6 @@ static void manual_arguments(struct rwl_buffer *out, const char *arguments)
             rwl_buffer_printf(out, "_%.*s_", (int)word, c);
             c += word;
         } else {
-            if (*c == '[' || *c == ']' || *c == '.')
-                rwl_buffer_text(out, "\\");
             rwl_buffer_append(out, c++, 1);
         }
     }
@@ -80,7 +78,9 @@ static void manual(struct rwl_buffer *out)
     rwl_options_manual(out, &(struct rwl_option_group){ .rows = rwl_shell_rows });
     rwl_buffer_text(out, "# COMMANDS\n");
     for (const struct rwl_command *command = rwl_commands; command->name; command++) {
-        rwl_buffer_printf(out, "\n## %s ", command->name);
+        /* Headings take no markup: the arguments have a line of their own. */
+        rwl_buffer_printf(out, "\n## %s\n\n*rwkvlite %s* [_OPTION_...] ", command->name,
+                          command->name);
         manual_arguments(out, command->arguments);
         while (out->size && out->data[out->size - 1] == ' ')
             out->size--;

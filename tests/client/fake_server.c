@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The listening thread, and the daemon of small answers; see fake_server.h. */
 #define _GNU_SOURCE
-#include "fake_server.h"
+#include "tests/client/fake_server.h"
 
 #include <check.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* The client library against peers that answer well, badly, late, in pieces or not at all. */
 #define _GNU_SOURCE
 #include "client/client.h"
-#include "fake_server.h"
+#include "tests/client/fake_server.h"
 
 #include <check.h>
 #include <errno.h>

@@ -6,7 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "client/client.h"
-#include "fake_server.h"
+#include "tests/client/fake_server.h"
 
 #include <check.h>
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes what made.h promises: pickles opcode by opcode, archives with libzip, folders in /tmp. */
 #define _GNU_SOURCE
-#include "made.h"
+#include "tests/compress/made.h"
 
 #include "base/bytes.h"
 #include "base/error.h"

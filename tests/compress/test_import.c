@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* From a checkpoint to the right logits; and every way in which a checkpoint can be wrong. */
-#include "made.h"
+#include "tests/compress/made.h"
 
 #include "base/error.h"
 #include "compress/import.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The pickle machine: what torch writes is read, everything else is refused and never run. */
-#include "made.h"
+#include "tests/compress/made.h"
 
 #include "base/arena.h"
 #include "base/error.h"

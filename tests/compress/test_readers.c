@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* .pth and .safetensors readers against files that are not what they say. */
-#include "made.h"
+#include "tests/compress/made.h"
 
 #include "base/bytes.h"
 #include "base/error.h"

@@ -2,13 +2,13 @@
 /*
  * The rows of the method table: names, types, ranges, defaults and the text of the manual.
  *
- * Every doc here is printed as it stands in docs/protocol.md, in rwkvlited-protocol(7) and by
- * `rwkvlite call --help`: whole sentences that end with a full stop, units named. Rows follow
- * the order of the struct's members in methods.h. Numbers without a range take any finite value;
- * for text, bytes and lists, max bounds bytes or items. Result rows have no required fields: a
+ * Every doc here is printed as it stands in docs/protocol.md, in rwkvlited-protocol(7) and in
+ * the clients' help: whole sentences that end with a full stop, units named. Rows follow the
+ * order of the struct's members in methods.h. Numbers without a range take any finite value; for
+ * text, bytes and lists, max bounds bytes or items. Result rows have no required fields: a
  * response carries all of them, and a client fills what an older daemon does not send.
  *
- * To add a parameter: its member in methods.h, its row here, then `ninja protocol` for the docs.
+ * To add a parameter: its member in methods.h, its row here; then `ninja update-protocol-docs`.
  */
 #include "proto/methods.h"
 
@@ -84,7 +84,7 @@ static const struct rwl_field server_limits[] = {
     RWL_I64(S, connections, .doc = "Connections at once."),
     RWL_I64(S, sessions, .doc = "Sessions at once, of all users."),
     RWL_I64(S, frame_bytes, .doc = "Bytes of one message from a client."),
-    RWL_I64(S, queued_requests, .doc = "Requests of one connection waiting for an answer."),
+    RWL_I64(S, queued_requests, .doc = "Requests that wait or run at once, of all connections."),
     RWL_I64(S, prompt_tokens, .doc = "Tokens of one prompt or of one fed text."),
     RWL_I64(S, generate_tokens, .doc = "The largest max_tokens that generate accepts."),
 #undef S
@@ -474,12 +474,12 @@ const struct rwl_method rwl_methods[RWL_METHOD_COUNT] = {
            .doc = "Describes one session. It answers at once, also while the session is busy."),
     METHOD(SESSION_FORK, PARAMS(session_fork_params, struct rwl_session_fork_params),
            RESULT(session_open_result, struct rwl_session_open_result),
-           ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_SESSION_EXISTS, RWL_ERR_LIMIT),
+           ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_SESSION_EXISTS, RWL_ERR_LIMIT, RWL_ERR_CANCELLED),
            .doc = "Copies a session, in the same short time however much it has read. Both go on "
                   "independently from there. It waits for the requests that the session got "
                   "before it."),
     METHOD(SESSION_RESET, PARAMS(session_params, struct rwl_session_params), NO_RESULT,
-           ERRORS(RWL_ERR_NO_SESSION),
+           ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_CANCELLED),
            .doc = "Makes a session forget all that it has read. It waits for the requests that the "
                   "session got before it."),
     METHOD(SESSION_CLOSE, PARAMS(session_params, struct rwl_session_params), NO_RESULT,
@@ -496,7 +496,7 @@ const struct rwl_method rwl_methods[RWL_METHOD_COUNT] = {
     METHOD(GENERATE, .flags = RWL_METHOD_STREAMS,
            PARAMS(generate_params, struct rwl_generate_params),
            RESULT(generate_result, struct rwl_generate_result),
-           ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_LIMIT, RWL_ERR_CANCELLED, RWL_ERR_SLOW_READER),
+           ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_LIMIT),
            .doc = "Reads the prompt and generates text after it. Afterwards the session has read "
                   "the prompt and exactly the returned text, never the stop string or the end "
                   "token: the next prompt begins with whatever should follow the text. Requests on "

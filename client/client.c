@@ -376,10 +376,10 @@ static int take_messages(struct rwl_client *client, struct call *call, bool *ret
                          struct rwl_error *err)
 {
     while (!call->result) {
-        const char *data = client->in.data + client->in_at;
         size_t size = client->in.size - client->in_at, message_size = 0;
         if (size == 0)
             return 0;
+        const char *data = client->in.data + client->in_at;
         int code = rwl_scan_next(&client->scan, data, size, &message_size, err);
         if (code) {
             *ret_lost = true;

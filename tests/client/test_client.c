@@ -96,7 +96,8 @@ END_TEST
 
 START_TEST(default_path)
 {
-    struct fake_server *server = fake_server_start(fake_daemon_serve, &(struct fake_daemon){ 0 });
+    struct fake_daemon daemon = { 0 };
+    struct fake_server *server = fake_server_start(fake_daemon_serve, &daemon);
     struct rwl_client *client = NULL;
     struct rwl_error err;
     char own[80];
@@ -122,6 +123,7 @@ START_TEST(default_path)
     rwl_client_close(client);
     unlink(own);
     fake_server_stop(server);
+    rwl_buffer_finish(&daemon.log);
     rwl_client_close(NULL);
 }
 END_TEST

@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# check_tool.sh RWKVLITE_MODEL MODELS FIXTURES: the program as a user runs it: exit codes, error
+# lines, output of every verb. No file may be left over by a verb that fails.
+set -u
+tool=$1 models=$2 fixtures=$3
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failed=0
+
+fail() {
+    echo "FAILED: $*"
+    failed=1
+}
+
+# expect CODE PATTERN ARGUMENT...: runs the program; its output must match the pattern.
+expect() {
+    code=$1 pattern=$2
+    shift 2
+    "$tool" "$@" >"$folder/output" 2>&1
+    found=$?
+    [ "$found" -eq "$code" ] || fail "exit $found, expected $code: $*: $(head -n 3 "$folder/output")"
+    [ -z "$pattern" ] || grep -Eq -- "$pattern" "$folder/output" || fail "$*: $(head -n 3 "$folder/output")"
+    if [ "$code" -ne 0 ] && [ "$(wc -l <"$folder/output")" -ne 1 ]; then
+        fail "more than one line: $*"
+    fi
+}
+
+demo=$models/demo.rwkvl
+tiny=$folder/tiny.rwkvl
+
+expect 0 'Usage: rwkvlite-model VERB' --help
+expect 0 '^rwkvlite-model [0-9]+\.' --version
+expect 0 '--group-norm-eps' import --help
+expect 2 'no verb'
+expect 2 "unknown verb 'inof' \(did you mean info\?\)" inof
+expect 2 'did you mean --vocab' import --vocav bytes a b
+expect 2 '1 arguments, expected: CHECKPOINT MODEL.rwkvl' import a
+expect 2 "none of auto\|f32\|f16" import --type f64 a b
+expect 2 'expected up to 65536 IDs below 8192' logits "$demo" --tokens 1,8192
+expect 2 'expected up to 65536 IDs' logits "$demo" --tokens 1,,2
+expect 2 'has no vocabulary: give --vocab' import "$fixtures/rwkv6.safetensors" "$tiny"
+expect 1 'absent.pth: cannot open' import --vocab bytes "$folder/absent.pth" "$tiny"
+expect 1 'valid.txt: no checkpoint: expected' import --vocab bytes "$models/valid.txt" "$tiny"
+expect 1 'absent.rwkvl: cannot open' info "$folder/absent.rwkvl"
+expect 1 'cannot create' import --vocab bytes "$fixtures/rwkv6.safetensors" "$folder/no/tiny.rwkvl"
+[ "$(find "$folder" -type f | wc -l)" -eq 1 ] || fail "files left over: $(ls -A "$folder")"
+
+cat >"$folder/chat.json" <<'END'
+{"system": "S: {text}", "user": "U: {text}", "assistant": "A:", "separator": "\n", "stop": "\n"}
+END
+expect 0 '' import --vocab bytes --chat-template "$folder/chat.json" --quiet \
+    "$fixtures/rwkv6.safetensors" "$tiny"
+[ -f "$tiny" ] || fail "import wrote nothing"
+expect 0 'rwkv-6' info --verify "$tiny"
+expect 0 '"architecture": "rwkv-6"' info --json "$tiny"
+expect 0 '"user": "U: \{text\}"' info --json "$tiny"
+expect 0 'blocks.1.att.maa_w2 +f(16|32)' info --tensors "$tiny"
+for bad in '{}' '[]' '{"system"' \
+    '{"system":"S","user":"U: {text}","assistant":"A:","separator":"","stop":"x"}' \
+    '{"system":"{text}","user":"{text}","assistant":"A:","separator":"","stop":"x","more":"y"}'; do
+    printf '%s' "$bad" >"$folder/bad.json"
+    expect 1 'bad.json:' import --vocab bytes --chat-template "$folder/bad.json" \
+        "$fixtures/rwkv6.safetensors" "$folder/other.rwkvl"
+    [ ! -e "$folder/other.rwkvl" ] || fail "a model in spite of $bad"
+done
+
+expect 0 '^\{"tokens":\[34,105\],"logits":\[-?[0-9.e-]+(,-?[0-9.e-]+){255}\]\}$' \
+    logits "$tiny" --tokens 34,105
+"$tool" logits "$tiny" --tokens 34,105,110 --serial >"$folder/serial"
+"$tool" logits "$tiny" --tokens 34,105,110 --threads 1 >"$folder/chunk"
+cmp -s "$folder/serial" "$folder/chunk" || fail "logits differ between serial and chunk"
+
+prompt=$(printf 'User: back up 2 meters now\n\nAssistant:')
+expect 0 '^ \[\{"action":"drive","meters":-2\}\]$' \
+    generate "$demo" "$prompt" --temperature 0 --stop "
+"
+"$tool" generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens 20 >"$folder/a"
+"$tool" generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens 20 >"$folder/b"
+cmp -s "$folder/a" "$folder/b" || fail "the same seed gave two texts"
+[ "$(wc -c <"$folder/a")" -gt 10 ] || fail "generate printed nothing"
+
+printf 'One.\0\0Two.' >"$folder/text"
+expect 0 '^\{"perplexity":[0-9.]+,"loss":[0-9.]+,"tokens":6,"documents":2,' \
+    perplexity --json "$tiny" "$folder/text"
+printf 'x' >"$folder/short"
+expect 1 'short: the text has no token to predict' perplexity "$tiny" "$folder/short"
+"$tool" info "$tiny" >/dev/full 2>"$folder/output" && fail "a full disk went unnoticed"
+
+exit $failed

@@ -12,7 +12,7 @@
 
 /* --- describe --- */
 
-static void describe_fields(const char *title, const struct rwl_list *list)
+static void describe_fields(const char *title, const struct rwl_list *list, bool are_parameters)
 {
     const struct rwl_described_field *field = list->items;
     if (list->count)
@@ -25,7 +25,7 @@ static void describe_fields(const char *title, const struct rwl_list *list)
             rwl_buffer_printf(&text, " Range: %s.", field->range.data);
         if (field->default_value.size)
             rwl_buffer_printf(&text, " Default: %s.", field->default_value.data);
-        else if (field->required && list->items)
+        else if (field->required && are_parameters)
             rwl_buffer_text(&text, " Required.");
         rwl_buffer_append(&text, "", 1);
         struct rwl_buffer lines = { 0 };
@@ -49,8 +49,8 @@ static void describe_method(const struct rwl_described_method *method)
     rwl_options_wrap(&lines, method->doc.data, 2, 0);
     rwl_out_text(lines.data, lines.size);
     rwl_buffer_finish(&lines);
-    describe_fields("parameters", &method->params);
-    describe_fields("result", &method->result);
+    describe_fields("parameters", &method->params, true);
+    describe_fields("result", &method->result, false);
     for (size_t i = 0; i < method->errors.count; i++) {
         rwl_out_printf(i ? ", " : "\nerrors: ");
         rwl_out_text(method->errors.items[i].data, method->errors.items[i].size);

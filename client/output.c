@@ -190,12 +190,35 @@ static bool ends_with(const char *text, const char *end)
     return size >= end_size && strcmp(text + size - end_size, end) == 0;
 }
 
+/* Numbers that name something are not counted. */
+static bool is_name(const char *name)
+{
+    static const char *const names[] = { "pid", "uid", "id", "seed", "token", "protocol" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Text on one line. */
+static void format_text(struct rwl_buffer *text, struct rwl_str value)
+{
+    for (size_t i = 0; i < value.size; i++) {
+        if (value.data[i] == '\n')
+            rwl_buffer_text(text, "\\n");
+        else
+            rwl_buffer_append(text, value.data + i, 1);
+    }
+}
+
 static void format_number(struct rwl_buffer *text, const struct rwl_field *field, double value)
 {
     if (ends_with(field->name, "_ms"))
         rwl_format_ms(text, value);
     else if (ends_with(field->name, "_bytes"))
         rwl_format_bytes(text, value);
+    else if (field->type == RWL_TYPE_I64 && is_name(field->name))
+        rwl_buffer_printf(text, "%.0f", value);
     else if (field->type == RWL_TYPE_I64)
         rwl_format_count(text, (int64_t)value);
     else
@@ -209,11 +232,7 @@ static void format_value(struct rwl_buffer *text, const struct rwl_field *field,
     case RWL_TYPE_I64: format_number(text, field, (double)*(const int64_t *)at); break;
     case RWL_TYPE_F64: format_number(text, field, *(const double *)at); break;
     case RWL_TYPE_STR:
-    case RWL_TYPE_BYTES: {
-        const struct rwl_str *value = at;
-        rwl_buffer_append(text, value->data, value->size);
-        break;
-    }
+    case RWL_TYPE_BYTES: format_text(text, *(const struct rwl_str *)at); break;
     case RWL_TYPE_I64_LIST: {
         const struct rwl_i64_list *list = at;
         for (size_t i = 0; i < list->count; i++)
@@ -224,7 +243,7 @@ static void format_value(struct rwl_buffer *text, const struct rwl_field *field,
         const struct rwl_str_list *list = at;
         for (size_t i = 0; i < list->count; i++) {
             rwl_buffer_text(text, i ? ", " : "");
-            rwl_buffer_append(text, list->items[i].data, list->items[i].size);
+            format_text(text, list->items[i]);
         }
         break;
     }
@@ -233,7 +252,7 @@ static void format_value(struct rwl_buffer *text, const struct rwl_field *field,
 }
 
 /* Names longer than this push their value right. */
-enum { NAME_COLUMN = 18 };
+enum { NAME_COLUMN = 24 };
 
 static void out_fields(const struct rwl_field *rows, const void *object, const char *prefix)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Canonical views of a converted file's tensors. */
+/*
+ * Canonical views of a converted file's tensors. A source is a tensor of the file, a view what the
+ * checkpoint shows of one. Sources are added first; rwl_converted_finish makes the views.
+ */
 #define _GNU_SOURCE
 #include "compress/converted.h"
 
@@ -20,7 +23,7 @@ struct source {
     const struct rwl_block_format *format;
     uint32_t dims;
     uint64_t shape[RWL_CHECKPOINT_MAX_DIMS];
-    uint64_t values, offset; /* in all; of its first byte in the file */
+    uint64_t values, offset, end; /* in all; of its first byte in the file and behind its last */
 };
 
 struct view {
@@ -182,6 +185,7 @@ int rwl_converted_add(struct rwl_converted *converted, const char *name,
                              "%s: tensor %s: needs %llu bytes at offset %llu, the file has %llu",
                              path, name, (unsigned long long)bytes, (unsigned long long)offset,
                              (unsigned long long)converted->size);
+    source.end = end;
     source.name = rwl_arena_copy(&converted->arena, name, strlen(name));
     if (!source.name || !grow(&converted->sources, converted->source_count,
                               &converted->source_capacity, sizeof source))
@@ -242,7 +246,7 @@ static int shape_view(const struct rwl_converted *converted, const struct source
     tensor->shape[0] = source->values;
     switch (rename->kind) {
     case RWL_VIEW_MATRIX:
-        while (outer + 1 < source->dims && source->shape[outer] == 1)
+        while (source->dims - outer > 2 && source->shape[outer] == 1)
             outer++;
         tensor->dims = source->dims - outer;
         memcpy(tensor->shape, source->shape + outer, tensor->dims * sizeof *tensor->shape);
@@ -250,11 +254,6 @@ static int shape_view(const struct rwl_converted *converted, const struct source
     case RWL_VIEW_SLICE:
         tensor->shape[0] = inner;
         view->argument = rename->argument * inner;
-        if ((rename->argument + 1) * inner > source->values)
-            return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                                 "%s: tensor %s: %llu values, expected at least %u rows of %llu",
-                                 converted->path, source->name, (unsigned long long)source->values,
-                                 rename->argument + 1, (unsigned long long)inner);
         break;
     case RWL_VIEW_PER_HEAD:
         if (source->values > attention_width || attention_width % source->values)
@@ -294,48 +293,127 @@ static int add_view(struct rwl_converted *converted, uint32_t source_index, cons
     return 0;
 }
 
+/* 2^(layer / rescale_layers) for the two matrices that a converter may have divided by it. */
+static float scale_of(const struct rwl_rename *rename, long layer, uint32_t rescale_layers)
+{
+    if (rescale_layers == 0 || layer < 0 ||
+        (strcmp(rename->to, "att.output.weight") != 0 &&
+         strcmp(rename->to, "ffn.value.weight") != 0))
+        return 1;
+    return ldexpf(1, (int)((uint32_t)layer / rescale_layers));
+}
+
+/* A fused tensor has as many rows as the table has slices of it. */
+static int check_slices(const struct rwl_converted *converted, const struct source *source,
+                        uint64_t slices, struct rwl_error *err)
+{
+    uint64_t rows = source->values / source->shape[source->dims - 1];
+    if (slices == 0 || rows == slices)
+        return 0;
+    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s has %llu rows, expected %llu",
+                         converted->path, source->name, (unsigned long long)rows,
+                         (unsigned long long)slices);
+}
+
 /* All views of one source. */
 static int map_source(struct rwl_converted *converted, uint32_t index, const char *layer_prefix,
                       const struct rwl_rename *table, uint64_t attention_width,
                       uint32_t rescale_layers, struct rwl_error *err)
 {
     long layer;
+    uint64_t slices = 0;
     const char *full = converted->sources[index].name;
     const char *name = split_layer(full, layer_prefix, &layer);
     bool known = false;
     for (const struct rwl_rename *rename = table; rename->from; rename++) {
+        if (rename->kind == RWL_VIEW_DROP &&
+            (strcmp(rename->from, name) == 0 || strcmp(rename->from, full) == 0))
+            return 0;
         if (strcmp(rename->from, name) != 0)
             continue;
         known = true;
-        if (rename->kind == RWL_VIEW_DROP)
-            continue;
+        slices += rename->kind == RWL_VIEW_SLICE;
         char canonical[RWL_MAX_TENSOR_NAME + 32];
         if (layer < 0)
             snprintf(canonical, sizeof canonical, "%s", rename->to);
         else
             snprintf(canonical, sizeof canonical, "blocks.%ld.%s", layer, rename->to);
-        bool rescaled = rescale_layers && layer >= 0 &&
-                        (strcmp(rename->to, "att.output.weight") == 0 ||
-                         strcmp(rename->to, "ffn.value.weight") == 0);
-        float scale = rescaled ? ldexpf(1, (int)(layer / (long)rescale_layers)) : 1;
-        int result = add_view(converted, index, canonical, rename, attention_width, scale, err);
+        int result = add_view(converted, index, canonical, rename, attention_width,
+                              scale_of(rename, layer, rescale_layers), err);
         if (result)
             return result;
     }
     static const struct rwl_rename as_it_is = { .kind = RWL_VIEW_MATRIX };
-    return known ? 0 : add_view(converted, index, full, &as_it_is, attention_width, 1, err);
+    if (!known)
+        return add_view(converted, index, full, &as_it_is, attention_width, 1, err);
+    return check_slices(converted, &converted->sources[index], slices, err);
+}
+
+int rwl_converted_check_sizes(const struct rwl_converted *converted,
+                              const struct rwl_converted_sizes *sizes, struct rwl_error *err)
+{
+    uint64_t layers = 0, shape[RWL_CHECKPOINT_MAX_DIMS];
+    for (uint32_t i = 0; i < converted->source_count; i++) {
+        long layer;
+        split_layer(converted->sources[i].name, sizes->layer_prefix, &layer);
+        if (layer >= 0 && (uint64_t)layer >= layers)
+            layers = (uint64_t)layer + 1;
+    }
+    if (sizes->layers && layers != sizes->layers)
+        return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                             "%s: has tensors of %llu layers, expected %llu as it says itself",
+                             converted->path, (unsigned long long)layers,
+                             (unsigned long long)sizes->layers);
+    if (rwl_converted_shape(converted, sizes->embedding, shape) &&
+        ((sizes->vocab_size && shape[2] != sizes->vocab_size) ||
+         (sizes->width && shape[3] != sizes->width)))
+        return rwl_error_set(
+            err, RWL_ERR_BAD_FILE,
+            "%s: tensor %s has shape [%llu,%llu], expected [%llu,%llu] as the file "
+            "says itself (0: it does not)",
+            converted->path, sizes->embedding, (unsigned long long)shape[2],
+            (unsigned long long)shape[3], (unsigned long long)sizes->vocab_size,
+            (unsigned long long)sizes->width);
+    return 0;
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct source *left = *(const struct source *const *)a;
+    const struct source *right = *(const struct source *const *)b;
+    return (left->offset > right->offset) - (left->offset < right->offset);
+}
+
+/* Tensors that share bytes are no work of a converter, and would make a small file a large one. */
+static int check_overlaps(const struct rwl_converted *converted, struct rwl_error *err)
+{
+    uint32_t count = converted->source_count;
+    const struct source **sorted = malloc((count + 1) * sizeof(const struct source *));
+    if (!sorted)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "%s: no memory", converted->path);
+    for (uint32_t i = 0; i < count; i++)
+        sorted[i] = &converted->sources[i];
+    qsort(sorted, count, sizeof *sorted, compare_places);
+    int result = 0;
+    for (uint32_t i = 1; i < count && !result; i++)
+        if (sorted[i]->offset < sorted[i - 1]->end)
+            result = rwl_error_set(err, RWL_ERR_BAD_FILE,
+                                   "%s: tensors %.100s and %.100s overlap in the file",
+                                   converted->path, sorted[i - 1]->name, sorted[i]->name);
+    free(sorted);
+    return result;
 }
 
 int rwl_converted_finish(struct rwl_converted *converted, const char *layer_prefix,
                          const struct rwl_rename *table, uint64_t attention_width,
                          uint32_t rescale_layers, struct rwl_error *err)
 {
-    for (uint32_t i = 0; i < converted->source_count; i++) {
-        int result =
+    int result = check_overlaps(converted, err);
+    for (uint32_t i = 0; i < converted->source_count && !result; i++)
+        result =
             map_source(converted, i, layer_prefix, table, attention_width, rescale_layers, err);
-        if (result)
-            return result;
-    }
+    if (result)
+        return result;
     converted->checkpoint.tensors = converted->tensors;
     converted->checkpoint.tensor_count = converted->view_count;
     return rwl_checkpoint_check(&converted->checkpoint, converted->path, err);

@@ -13,16 +13,19 @@
 #include "compress/checkpoint.h"
 
 enum rwl_view_kind {
-    RWL_VIEW_MATRIX,    /* as it is, without outer dimensions of 1 */
+    RWL_VIEW_MATRIX,    /* as it is, without outer dimensions of 1 beyond two */
     RWL_VIEW_VECTOR,    /* flattened */
     RWL_VIEW_ONE_MINUS, /* flattened, 1 - value */
     RWL_VIEW_SLICE,     /* row `argument` of the innermost dimension, as a vector */
     RWL_VIEW_PER_HEAD,  /* flattened; one value a head is repeated over the head */
-    RWL_VIEW_DROP,      /* of no use: its tensor is not shown */
+    RWL_VIEW_DROP,      /* of no use: its tensor is not shown, and no later row is looked at */
 };
 
-/* A tensor "blocks.7.<from>" becomes "blocks.7.<to>"; a fused one has several rows. Names
- * without a layer are matched whole. A table ends with { 0 }. */
+/*
+ * A tensor "blocks.7.<from>" becomes "blocks.7.<to>". A fused one has a row for each of its
+ * slices, no more and no fewer. A DROP row may also name a whole tensor, "blocks.0.<from>". Names
+ * without a layer are matched whole. A table ends with { 0 }.
+ */
 struct rwl_rename {
     const char *from, *to;
     enum rwl_view_kind kind;
@@ -38,7 +41,7 @@ struct rwl_checkpoint *rwl_converted_checkpoint(struct rwl_converted *converted)
 struct rwl_arena *rwl_converted_arena(struct rwl_converted *converted); /* lives until close */
 
 /* A tensor at a place in the file. Checks dims, shape (outermost first), block size, and that
- * its bytes lie in the file; *ret_end is the offset behind them. */
+ * its bytes lie in the file; *ret_end is the offset behind them. The name is copied. */
 int rwl_converted_add(struct rwl_converted *converted, const char *name,
                       const struct rwl_block_format *format, uint32_t dims, const uint64_t *shape,
                       uint64_t offset, uint64_t *ret_end, struct rwl_error *err);
@@ -48,11 +51,21 @@ bool rwl_converted_has(const struct rwl_converted *converted, const char *name);
 bool rwl_converted_shape(const struct rwl_converted *converted, const char *name,
                          uint64_t *ret_shape);
 
+/* What the file says of itself beside its tensors: refuses it if these are not of `layers` layers,
+ * or if `embedding` is not [vocab_size][width]. A size of 0 is not known, and is not compared. */
+struct rwl_converted_sizes {
+    const char *layer_prefix, *embedding;
+    uint64_t layers, vocab_size, width;
+};
+int rwl_converted_check_sizes(const struct rwl_converted *converted,
+                              const struct rwl_converted_sizes *sizes, struct rwl_error *err);
+
 /*
- * When all tensors are added: makes the canonical ones by the table. layer_prefix is "blocks."
- * or "blk."; names that the table does not know are shown under their own name, which the
- * importer refuses. attention_width is what PER_HEAD repeats to. Values of att.output.weight and
- * ffn.value.weight of layer i are multiplied by 2^(i / rescale_layers) where that is not 0.
+ * When all tensors are added: refuses those that overlap in the file, then makes the canonical
+ * ones by the table. layer_prefix is "blocks." or "blk."; names that the table does not know are
+ * shown under their own name, of which the importer says that it has no use for them.
+ * attention_width is what PER_HEAD repeats to. Values of att.output.weight and ffn.value.weight of
+ * layer i are multiplied by 2^(i / rescale_layers) where that is not 0.
  */
 int rwl_converted_finish(struct rwl_converted *converted, const char *layer_prefix,
                          const struct rwl_rename *table, uint64_t attention_width,

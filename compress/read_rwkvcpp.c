@@ -18,7 +18,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEADER_BYTES = 24, RECORD_BYTES = 12, FILE_MAX_DIMS = 3, NAME_BYTES = 255 };
+enum {
+    MAGIC = 0x67676d66,
+    HEADER_BYTES = 24,
+    RECORD_BYTES = 12,
+    FILE_MAX_DIMS = 3,
+    NAME_BYTES = 255
+};
 enum { VERSION_PLAIN = 100, VERSION_QUANTISED = 101 };
 
 #define COMMON                                                                                     \
@@ -80,6 +86,10 @@ static const struct rwl_rename renames_6[] = {
 
 static const struct rwl_rename renames_7[] = {
     COMMON,
+    /* Layer 0 has no use for them, but checkpoints do hold them. */
+    { "blocks.0.att.v0", NULL, RWL_VIEW_DROP, 0 },
+    { "blocks.0.att.v1", NULL, RWL_VIEW_DROP, 0 },
+    { "blocks.0.att.v2", NULL, RWL_VIEW_DROP, 0 },
     { "att.x_rwkvag", "att.x_r", RWL_VIEW_SLICE, 0 },
     { "att.x_rwkvag", "att.x_w", RWL_VIEW_SLICE, 1 },
     { "att.x_rwkvag", "att.x_k", RWL_VIEW_SLICE, 2 },
@@ -104,14 +114,37 @@ static const struct rwl_rename renames_7[] = {
     { 0 },
 };
 
-/* One record at *offset; moves it behind. */
-static int read_record(struct rwl_converted *converted, int fd, const char *path, uint32_t version,
-                       uint64_t *offset, struct rwl_error *err)
+struct reader {
+    struct rwl_converted *converted;
+    int fd;
+    const char *path;
+    uint64_t size, offset; /* of the file; of the next byte to read */
+    uint32_t vocab_size, width, layers;
+    uint32_t version;
+};
+
+/* The next bytes of the file, which are (part of) `what` at offset `start`. */
+static int take(struct reader *reader, void *data, uint32_t size, const char *what, uint64_t start,
+                struct rwl_error *err)
+{
+    if (size > reader->size - reader->offset)
+        return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                             "%s: %s at offset %llu: %u bytes expected at offset %llu, but the "
+                             "file ends at %llu",
+                             reader->path, what, (unsigned long long)start, size,
+                             (unsigned long long)reader->offset, (unsigned long long)reader->size);
+    int result = rwl_file_read(reader->fd, data, size, reader->offset, reader->path, err);
+    reader->offset += size;
+    return result;
+}
+
+/* One record; moves the offset behind it. */
+static int read_record(struct reader *reader, struct rwl_error *err)
 {
     uint8_t head[RECORD_BYTES + 4 * FILE_MAX_DIMS];
     char name[NAME_BYTES + 1] = { 0 };
-    uint64_t shape[FILE_MAX_DIMS] = { 0 };
-    int result = rwl_file_read(fd, head, RECORD_BYTES, *offset, path, err);
+    uint64_t shape[FILE_MAX_DIMS] = { 0 }, start = reader->offset;
+    int result = take(reader, head, RECORD_BYTES, "record", start, err);
     if (result)
         return result;
     uint32_t dims = rwl_load_u32(head), name_size = rwl_load_u32(head + 4);
@@ -120,78 +153,124 @@ static int read_record(struct rwl_converted *converted, int fd, const char *path
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
                              "%s: record at offset %llu: %u dimensions and a name of %u bytes, "
                              "expected 1 to %d and 1 to %d",
-                             path, (unsigned long long)*offset, dims, name_size, FILE_MAX_DIMS,
-                             NAME_BYTES);
-    result = rwl_file_read(fd, head, 4 * dims, *offset + RECORD_BYTES, path, err);
+                             reader->path, (unsigned long long)start, dims, name_size,
+                             FILE_MAX_DIMS, NAME_BYTES);
+    result = take(reader, head, 4 * dims, "record", start, err);
     if (!result)
-        result = rwl_file_read(fd, name, name_size, *offset + RECORD_BYTES + 4 * dims, path, err);
+        result = take(reader, name, name_size, "record", start, err);
     if (result)
         return result;
+    if (strlen(name) != name_size)
+        return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                             "%s: record at offset %llu: a zero byte in the name '%s'",
+                             reader->path, (unsigned long long)start, name);
     for (uint32_t d = 0; d < dims; d++) /* sizes stand innermost first */
         shape[dims - 1 - d] = rwl_load_u32(head + 4 * d);
     const struct rwl_block_format *format = rwl_block_format_rwkvcpp(type);
-    if (!format || (format->type == RWL_SOURCE_QUANTISED && version != VERSION_QUANTISED))
+    if (!format || (format->type == RWL_SOURCE_QUANTISED && reader->version != VERSION_QUANTISED))
         return rwl_error_set(err, RWL_ERR_UNSUPPORTED,
-                             "%s: tensor %s: data type %u is not known in version %u", path, name,
-                             type, version);
-    return rwl_converted_add(converted, name, format, dims, shape,
-                             *offset + RECORD_BYTES + 4 * dims + name_size, offset, err);
+                             "%s: tensor %s: data type %u is not known in version %u", reader->path,
+                             name, type, reader->version);
+    return rwl_converted_add(reader->converted, name, format, dims, shape, reader->offset,
+                             &reader->offset, err);
 }
 
-static int read_records(struct rwl_converted *converted, int fd, const char *path, uint64_t size,
-                        struct rwl_error *err)
+static int read_header(struct reader *reader, struct rwl_error *err)
 {
     uint8_t header[HEADER_BYTES];
-    int result = rwl_file_read(fd, header, sizeof header, 0, path, err);
+    int result = take(reader, header, sizeof header, "header", 0, err);
     if (result)
         return result;
-    uint32_t version = rwl_load_u32(header + 4);
-    if (version != VERSION_PLAIN && version != VERSION_QUANTISED)
+    if (rwl_load_u32(header) != MAGIC)
+        return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: not a rwkv.cpp file: magic 0x%08x",
+                             reader->path, rwl_load_u32(header));
+    reader->version = rwl_load_u32(header + 4);
+    reader->vocab_size = rwl_load_u32(header + 8);
+    reader->width = rwl_load_u32(header + 12);
+    reader->layers = rwl_load_u32(header + 16);
+    if (reader->version != VERSION_PLAIN && reader->version != VERSION_QUANTISED)
         return rwl_error_set(err, RWL_ERR_UNSUPPORTED,
-                             "%s: rwkv.cpp file version %u, expected %d or %d", path, version,
-                             VERSION_PLAIN, VERSION_QUANTISED);
-    uint64_t offset = HEADER_BYTES;
-    while (!result && offset < size)
-        result = read_record(converted, fd, path, version, &offset, err);
-    return result;
+                             "%s: rwkv.cpp file version %u, expected %d or %d", reader->path,
+                             reader->version, VERSION_PLAIN, VERSION_QUANTISED);
+    if (reader->vocab_size == 0 || reader->width == 0 || reader->layers == 0)
+        return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                             "%s: header: a vocabulary of %u, width %u and %u layers, expected at "
+                             "least 1 of each",
+                             reader->path, reader->vocab_size, reader->width, reader->layers);
+    return 0;
 }
 
-/* Which version the tensors are of, as rwkv.cpp itself tells; NULL after an error. */
-static const struct rwl_rename *detect(struct rwl_converted *converted, const char *path,
-                                       uint64_t *ret_width, struct rwl_error *err)
+static int read_records(struct reader *reader, struct rwl_error *err)
 {
+    int result = read_header(reader, err);
+    while (!result && reader->offset < reader->size)
+        result = read_record(reader, err);
+    if (result)
+        return result;
+    struct rwl_converted_sizes sizes = {
+        .layer_prefix = "blocks.",
+        .embedding = "emb.weight",
+        .layers = reader->layers,
+        .vocab_size = reader->vocab_size,
+        .width = reader->width,
+    };
+    return rwl_converted_check_sizes(reader->converted, &sizes, err);
+}
+
+/* The shape of a tensor that must be there. */
+static int need_shape(const struct reader *reader, const char *name, uint64_t *ret_shape,
+                      struct rwl_error *err)
+{
+    if (rwl_converted_shape(reader->converted, name, ret_shape))
+        return 0;
+    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is missing", reader->path, name);
+}
+
+/* Which version the tensors are of, as rwkv.cpp itself tells, and the attention width. */
+static int detect(struct reader *reader, const struct rwl_rename **ret_renames, uint64_t *ret_width,
+                  struct rwl_error *err)
+{
+    struct rwl_converted *converted = reader->converted;
     struct rwl_checkpoint_hints *hints = &rwl_converted_checkpoint(converted)->hints;
-    uint64_t shape[RWL_CHECKPOINT_MAX_DIMS] = { 0 };
-    if (!rwl_converted_shape(converted, "blocks.0.att.receptance.weight", shape)) {
-        rwl_error_set(err, RWL_ERR_BAD_FILE,
-                      "%s: not RWKV: no tensor blocks.0.att.receptance.weight", path);
-        return NULL;
-    }
-    *ret_width = shape[2];
+    uint64_t receptance[RWL_CHECKPOINT_MAX_DIMS], heads[RWL_CHECKPOINT_MAX_DIMS];
+    int result = need_shape(reader, "blocks.0.att.receptance.weight", receptance, err);
+    if (result)
+        return result;
+    *ret_width = receptance[2]; /* [A][C] */
     hints->has_arch = true;
     hints->norm_eps = 1e-5f;
     hints->group_norm_eps = 64e-5f;
-    if (rwl_converted_shape(converted, "blocks.0.att.r_k", shape)) {
+    if (rwl_converted_has(converted, "blocks.0.att.r_k")) {
         hints->arch = RWL_ARCH_7;
-        hints->head_size = (uint32_t)shape[3];
-        return renames_7;
+        *ret_renames = renames_7;
+        result = need_shape(reader, "blocks.0.att.r_k", heads, err);
+        hints->head_size = result ? 0 : (uint32_t)heads[3]; /* [H][N] */
+        return result;
     }
-    if (rwl_converted_has(converted, "blocks.0.att.time_maa_x") &&
-        rwl_converted_shape(converted, "blocks.0.att.time_faaaa", shape)) {
+    if (rwl_converted_has(converted, "blocks.0.att.time_maa_x")) {
         hints->arch = RWL_ARCH_6;
-        hints->head_size = (uint32_t)shape[2];
-        return renames_6;
+        *ret_renames = renames_6;
+        result = need_shape(reader, "blocks.0.att.time_faaaa", heads, err);
+        hints->head_size = result ? 0 : (uint32_t)heads[2]; /* [H][N][1] */
+        return result;
     }
     hints->head_size = 1;
     hints->arch = RWL_ARCH_4;
-    if (rwl_converted_has(converted, "blocks.0.att.ln_x.weight") &&
-        rwl_converted_shape(converted, "blocks.0.att.time_decay", shape)) {
-        hints->arch =
-            rwl_converted_has(converted, "blocks.0.att.gate.weight") ? RWL_ARCH_5_2 : RWL_ARCH_5_1;
-        hints->head_size = (uint32_t)(*ret_width / shape[1]);
-        hints->group_norm_eps = 1e-5f; /* rwkv.cpp computes v5 with it */
-    }
-    return renames_4_5;
+    *ret_renames = renames_4_5;
+    if (!rwl_converted_has(converted, "blocks.0.att.ln_x.weight"))
+        return 0;
+    bool has_gate = rwl_converted_has(converted, "blocks.0.att.gate.weight");
+    hints->arch = has_gate ? RWL_ARCH_5_2 : RWL_ARCH_5_1;
+    hints->group_norm_eps = 1e-5f; /* rwkv.cpp computes v5 with it */
+    result = need_shape(reader, "blocks.0.att.time_decay", heads, err); /* [H][N or 1][1] */
+    if (!result && *ret_width % heads[1])
+        result = rwl_error_set(err, RWL_ERR_BAD_FILE,
+                               "%s: tensor blocks.0.att.time_decay is of %llu heads, which do not "
+                               "divide the attention width %llu",
+                               reader->path, (unsigned long long)heads[1],
+                               (unsigned long long)*ret_width);
+    hints->head_size = result ? 0 : (uint32_t)(*ret_width / heads[1]);
+    return result;
 }
 
 int rwl_rwkvcpp_open(const char *path, struct rwl_checkpoint **ret_checkpoint,
@@ -206,22 +285,21 @@ int rwl_rwkvcpp_open(const char *path, struct rwl_checkpoint **ret_checkpoint,
         close(fd);
         return result;
     }
-    struct rwl_converted *converted;
-    int result =
-        rwl_converted_create(path, fd, (uint64_t)status.st_size, "rwkv.cpp", &converted, err);
+    struct reader reader = { .fd = fd, .path = path, .size = (uint64_t)status.st_size };
+    int result = rwl_converted_create(path, fd, reader.size, "rwkv.cpp", &reader.converted, err);
     if (result)
         return result;
     uint64_t width = 0;
     const struct rwl_rename *renames = NULL;
-    result = read_records(converted, fd, path, (uint64_t)status.st_size, err);
-    if (!result && !(renames = detect(converted, path, &width, err)))
-        result = RWL_ERR_BAD_FILE;
+    result = read_records(&reader, err);
     if (!result)
-        result = rwl_converted_finish(converted, "blocks.", renames, width, 0, err);
+        result = detect(&reader, &renames, &width, err);
+    if (!result)
+        result = rwl_converted_finish(reader.converted, "blocks.", renames, width, 0, err);
     if (result) {
-        rwl_checkpoint_close(rwl_converted_checkpoint(converted));
+        rwl_checkpoint_close(rwl_converted_checkpoint(reader.converted));
         return result;
     }
-    *ret_checkpoint = rwl_converted_checkpoint(converted);
+    *ret_checkpoint = rwl_converted_checkpoint(reader.converted);
     return 0;
 }

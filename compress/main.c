@@ -12,7 +12,8 @@
 #include <string.h>
 
 static const struct rwl_verb *const verbs[] = {
-    &rwl_verb_import, &rwl_verb_info, &rwl_verb_logits, &rwl_verb_generate, &rwl_verb_perplexity,
+    &rwl_verb_import, &rwl_verb_import_state, &rwl_verb_info,
+    &rwl_verb_logits, &rwl_verb_generate,     &rwl_verb_perplexity,
 };
 enum { VERB_COUNT = sizeof verbs / sizeof *verbs };
 
@@ -105,7 +106,8 @@ static void print_verb_help(const struct rwl_verb *verb)
     rwl_buffer_printf(&out, "Usage: rwkvlite-model %s [OPTION]... %s\n", verb->name,
                       verb->arguments);
     rwl_options_wrap(&out, verb->doc, 0, 0);
-    rwl_buffer_text(&out, "\nOptions:\n");
+    if (verb->rows->type != RWL_TYPE_END)
+        rwl_buffer_text(&out, "\nOptions:\n");
     rwl_options_help(&out, &(struct rwl_option_group){ .rows = verb->rows });
     print(&out);
 }

@@ -17,6 +17,7 @@
 #include "engine/internal.h"
 
 #define XXH_INLINE_ALL
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,15 @@ void rwl_state_reset(struct rwl_state *state)
         for (uint32_t i = 0; i < sizes->width; i++)
             pp[i] = -1e30f; /* the logarithm of no weight at all */
     }
+}
+
+void rwl_state_set_recurrence(struct rwl_state *state, uint32_t layer, const float *values)
+{
+    const struct rwl_hparams *sizes = &state->model->hparams;
+
+    assert(sizes->arch != RWL_ARCH_4 && layer < sizes->layers);
+    memcpy(rwl_state_recurrence(state, layer), values,
+           rwl_state_recurrence_floats(sizes) * sizeof(float));
 }
 
 size_t rwl_state_bytes(const struct rwl_model *model)

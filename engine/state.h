@@ -22,6 +22,11 @@ void rwl_state_destroy(struct rwl_state *state);
 void rwl_state_copy(struct rwl_state *to, const struct rwl_state *from); /* of the same model */
 void rwl_state_reset(struct rwl_state *state);
 
+/* Sets a layer's recurrence, as tuned initial states do: H matrices [N][N], v5 and v6
+ * S[key][value], v7 S[value][key] (kernels.h). values has the layer's A x N finite numbers. Not for
+ * RWKV-4. */
+void rwl_state_set_recurrence(struct rwl_state *state, uint32_t layer, const float *values);
+
 /* Memory one state of this model takes; tokens read since the zero state. */
 size_t rwl_state_bytes(const struct rwl_model *model);
 uint64_t rwl_state_tokens(const struct rwl_state *state);

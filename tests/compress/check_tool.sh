@@ -71,6 +71,9 @@ expect 0 '^\{"tokens":\[34,105\],"logits":\[-?[0-9.e-]+(,-?[0-9.e-]+){255}\]\}$'
 "$tool" logits "$tiny" --tokens 34,105,110 --threads 1 >"$folder/chunk"
 cmp -s "$folder/serial" "$folder/chunk" || fail "logits differ between serial and chunk"
 
+expect 1 'not the model|is missing' import-state "$models/base.pth" "$demo" "$folder/x.rwkvs"
+expect 0 'blocks.N.att.time_state' import-state --help
+
 prompt=$(printf 'User: back up 2 meters now\n\nAssistant:')
 expect 0 '^ \[\{"action":"drive","meters":-2\}\]$' \
     generate "$demo" "$prompt" --temperature 0 --stop "

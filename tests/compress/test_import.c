@@ -2,8 +2,11 @@
 /* From a checkpoint to the right logits; and every way in which a checkpoint can be wrong. */
 #include "tests/compress/made.h"
 
+#include "base/bytes.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "compress/import.h"
+#include "compress/import_state.h"
 #include "engine/engine.h"
 #include "engine/model.h"
 #include "engine/state.h"
@@ -501,6 +504,102 @@ START_TEST(test_demo_model)
 }
 END_TEST
 
+/* ---- tuned states ---- */
+
+/* A state checkpoint for the model of a fixture: number i of a layer is layer + i / 1000. */
+static void make_states(struct made *made, uint32_t layers, uint32_t heads, uint32_t n)
+{
+    made->count = 0;
+    for (uint32_t layer = 0; layer < layers; layer++) {
+        char name[64];
+        snprintf(name, sizeof name, "blocks.%u.att.time_state", layer);
+        struct made_tensor *tensor = made_add(made, name, (uint64_t)heads * n, n);
+        tensor->dims = 3;
+        tensor->shape[0] = heads, tensor->shape[1] = tensor->shape[2] = n;
+        for (uint64_t i = 0; i < made_values(tensor); i++)
+            tensor->values[i] = (float)layer + (float)i / 1000;
+    }
+}
+
+/* The exported numbers of a layer's recurrence are the tuned ones, transposed for RWKV-5 and -6,
+ * and everything else is the zero state. */
+START_TEST(test_tuned_state)
+{
+    static const struct {
+        const char *fixture;
+        uint32_t heads, n;
+        bool transposed;
+    } cases[] = { { "rwkv7", 1, 64, false }, { "rwkv6", 2, 16, true }, { "rwkv5.1", 2, 8, true } };
+    static struct made made;
+    struct rwl_error err = { 0 };
+    struct rwl_model *model;
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s.safetensors", FIXTURES, cases[_i].fixture);
+    ck_assert_msg(import_as(path, RWL_IMPORT_AUTO, &err) == 0, "%s", err.text);
+    ck_assert_int_eq(rwl_model_open(made_path("out.rwkvl"), &model, &err), 0);
+    const struct rwl_hparams *sizes = rwl_model_get_hparams(model);
+    uint32_t n = cases[_i].n;
+    make_states(&made, sizes->layers, cases[_i].heads, n);
+    made_write_pth(&made, made_path("tuned.pth"), &(struct made_form){ 0 });
+    const char *out = made_path("tuned.rwkvs");
+    ck_assert_msg(rwl_import_state(made_path("tuned.pth"), model, out, &err) == 0, "%s", err.text);
+    char *data;
+    size_t size;
+    struct rwl_state *state;
+    ck_assert_int_eq(rwl_file_load(out, 1 << 20, &data, &size, &err), 0);
+    ck_assert_int_eq(rwl_state_create(model, &state, &err), 0);
+    ck_assert_msg(rwl_state_import(state, data, size, out, &err) == 0, "%s", err.text);
+    const char *at = data + 64;
+    for (uint32_t layer = 0; layer < sizes->layers; layer++) {
+        for (uint32_t i = 0; i < 2 * sizes->width; i++, at += 4)
+            ck_assert_uint_eq(rwl_load_u32(at), 0);
+        for (uint32_t i = 0; i < sizes->attention_width * n; i++, at += 4) {
+            uint32_t head = i / (n * n), row = i / n % n, column = i % n;
+            uint32_t from = cases[_i].transposed ? head * n * n + column * n + row : i;
+            float value;
+            memcpy(&value, at, 4);
+            ck_assert_float_eq(value, made.tensors[layer].values[from]);
+        }
+    }
+    ck_assert_ptr_eq(at, data + size);
+    rwl_state_destroy(state);
+    rwl_model_close(model);
+    free(data);
+    made_finish(&made);
+    made_remove_folder();
+}
+END_TEST
+
+START_TEST(test_wrong_state)
+{
+    static const struct {
+        uint32_t layers, n;
+        float first;
+        const char *error;
+    } cases[] = {
+        { 1, 64, 0, "tensor blocks.1.att.time_state is missing" },
+        { 3, 64, 0, "3 tensors, expected one for each of the model's 2 layers" },
+        { 2, 32, 0, "has not the model's shape [1,64,64]" },
+        { 2, 64, NAN, "blocks.0.att.time_state: value 0 is NaN" },
+    };
+    static struct made made;
+    struct rwl_error err = { 0 };
+    struct rwl_model *model;
+    ck_assert_int_eq(import_as(FIXTURES "/rwkv7.safetensors", RWL_IMPORT_AUTO, &err), 0);
+    ck_assert_int_eq(rwl_model_open(made_path("out.rwkvl"), &model, &err), 0);
+    make_states(&made, cases[_i].layers, 1, cases[_i].n);
+    made.tensors[0].values[0] = cases[_i].first;
+    made_write_pth(&made, made_path("tuned.pth"), &(struct made_form){ 0 });
+    ck_assert_int_ne(
+        rwl_import_state(made_path("tuned.pth"), model, made_path("tuned.rwkvs"), &err), 0);
+    ck_assert_msg(strstr(err.text, cases[_i].error) != NULL, "%s", err.text);
+    ck_assert_uint_eq(made_folder_entries(), 2); /* model and checkpoint */
+    rwl_model_close(model);
+    made_finish(&made);
+    made_remove_folder();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("import");
@@ -517,6 +616,8 @@ int main(void)
     tcase_add_loop_test(tests, test_wrong_checkpoint, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tests, test_options);
     tcase_add_test(tests, test_demo_model);
+    tcase_add_loop_test(tests, test_tuned_state, 0, 3);
+    tcase_add_loop_test(tests, test_wrong_state, 0, 4);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -5,19 +5,19 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct daemon daemon;
+static struct daemon server;
 static struct client client;
 
 static void set_up(void)
 {
-    daemon_start(&daemon, NULL);
-    client_open(&client, &daemon);
+    daemon_start(&server, NULL);
+    client_open(&client, &server);
 }
 
 static void tear_down(void)
 {
     client_close(&client);
-    daemon_finish(&daemon);
+    daemon_finish(&server);
 }
 
 static const struct rwl_empty nothing;

@@ -39,9 +39,13 @@ struct run {
 
 static void exec_program(const struct run *run)
 {
-    const char *argv[MAX_ARGUMENTS + 4];
+    const char *argv[MAX_ARGUMENTS + 12], *wrapper = getenv("MESON_EXE_WRAPPER");
+    char words[500]; /* a cross build's wrapper: "qemu-aarch64 -L /usr/aarch64-linux-gnu" */
     int count = 0;
-    argv[count++] = "rwkvlite";
+    snprintf(words, sizeof words, "%s", wrapper ? wrapper : "");
+    for (char *word = strtok(words, " "); word && count < 8; word = strtok(NULL, " "))
+        argv[count++] = word;
+    argv[count++] = program;
     if (run->socket) {
         argv[count++] = "--socket";
         argv[count++] = run->socket;
@@ -49,7 +53,7 @@ static void exec_program(const struct run *run)
     for (int i = 0; i < MAX_ARGUMENTS && run->arguments[i]; i++)
         argv[count++] = run->arguments[i];
     argv[count] = NULL;
-    execv(program, (char **)(uintptr_t)argv);
+    execvp(argv[0], (char **)(uintptr_t)argv);
     _exit(126);
 }
 

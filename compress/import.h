@@ -28,7 +28,7 @@ struct rwl_import_options {
     const struct rwl_chat_template *chat; /* NULL: the checkpoint's own, or World's */
     const char *name;                     /* of the model; NULL: the file's */
     float group_norm_eps;                 /* 0: the container's or the architecture's */
-    /* For a progress bar, or NULL; called a few times a second at most by the amount of work. */
+    /* For a progress bar, or NULL; called after each piece of some million values. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
     /* One line a user may want to know, or NULL: a tensor kept in f32, tensors left out. */
     void (*note)(void *context, const char *text);

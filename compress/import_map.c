@@ -376,6 +376,13 @@ static int take_hparams(struct rwl_map *map, const char *path, struct rwl_error 
     return result;
 }
 
+/* RWKV-7's first layer has no value residual; some trainers save its tensors all the same. */
+static bool is_known_useless(const char *name)
+{
+    return strcmp(name, "blocks.0.att.v0") == 0 || strcmp(name, "blocks.0.att.v1") == 0 ||
+           strcmp(name, "blocks.0.att.v2") == 0;
+}
+
 /* Counts what no walk over the architecture's tensors asks for. */
 static void count_ignored(struct rwl_map *map)
 {
@@ -396,6 +403,9 @@ static void count_ignored(struct rwl_map *map)
                 is_used[entry->tensor] = true, used++;
         }
     }
+    for (uint32_t i = 0; is_used && i < map->count; i++)
+        if (is_known_useless(map->entries[i].name))
+            is_used[map->entries[i].tensor] = true, used++;
     map->ignored = map->checkpoint->tensor_count - used;
     for (uint32_t i = 0; is_used && i < map->checkpoint->tensor_count && !map->first_ignored; i++)
         if (!is_used[i])

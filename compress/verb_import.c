@@ -39,7 +39,6 @@ static const struct rwl_field rows[] = {
 
 /* The bar on standard error, if that is a terminal. */
 struct progress {
-    const struct options *options;
     const char *path;
     bool shown;
     double last_s;
@@ -87,7 +86,7 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
 {
     (void)count;
     const struct options *options = given;
-    struct progress progress = { .options = options, .path = arguments[0] };
+    struct progress progress = { .path = arguments[0] };
     struct rwl_import_options import = {
         .vocabulary = options->vocab.size ? options->vocab.data : NULL,
         .name = options->name.size ? options->name.data : NULL,

@@ -330,6 +330,29 @@ START_TEST(test_shards)
 }
 END_TEST
 
+/* Tensors that the model does not use are left out: with a note, unless every reader knows them. */
+START_TEST(test_unused_tensors)
+{
+    static struct made made;
+    struct rwl_error err = { 0 };
+    made_load(&made, "rwkv7.safetensors");
+    made_add(&made, "blocks.0.att.v1", 64, 10);
+    made_write_safetensors(&made, made_path("in.safetensors"), &(struct made_form){ 0 });
+    ck_assert_msg(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err) == 0, "%s",
+                  err.text);
+    ck_assert_str_eq(last_note, "");
+    made_add(&made, "blocks.1.mlp.fc1.weight", 64, 10);
+    made_write_safetensors(&made, made_path("in.safetensors"), &(struct made_form){ 0 });
+    ck_assert_msg(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err) == 0, "%s",
+                  err.text);
+    ck_assert_str_eq(last_note, "1 tensors are of no use to rwkv-7 and left out, such as "
+                                "blocks.1.mlp.fc1.weight");
+    ck_assert_double_le(compare_logits(made_path("out.rwkvl"), "rwkv7"), 1e-4);
+    made_finish(&made);
+    made_remove_folder();
+}
+END_TEST
+
 /* ---- wrong checkpoints ---- */
 
 static void lose_tensor(struct made *made)
@@ -614,6 +637,7 @@ int main(void)
     tcase_add_test(tests, test_hugging_face_names);
     tcase_add_test(tests, test_shards);
     tcase_add_loop_test(tests, test_wrong_checkpoint, 0, sizeof wrong / sizeof *wrong);
+    tcase_add_test(tests, test_unused_tensors);
     tcase_add_test(tests, test_options);
     tcase_add_test(tests, test_demo_model);
     tcase_add_loop_test(tests, test_tuned_state, 0, 3);

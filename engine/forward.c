@@ -13,10 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A piece of work is some rows of a matrix: for one input long enough to stream, for several
+ * short enough to stay in the second cache while the inputs pass by. */
 enum {
-    CHUNK_ROWS = 64,       /* most matrix rows in one piece of work */
-    CHUNK_BYTES = 1 << 16, /* weight bytes aimed at in one piece */
-    ROW_STEP = 8,          /* rows that kernels like to do together */
+    CHUNK_ROWS = 64,        /* at most */
+    CHUNK_BYTES = 64 << 10, /* of weights, about */
+    STREAM_ROWS = 256,      /* the same for one input */
+    STREAM_BYTES = 256 << 10,
+    ROW_STEP = 8, /* rows that kernels like to do together */
 };
 
 /* Memory */
@@ -73,7 +77,7 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
     uint64_t bytes;
     void *memory;
 
-    pass->worker_floats = (size_t)t * CHUNK_ROWS + sizes->width;
+    pass->worker_floats = (t > 4 ? (size_t)t * CHUNK_ROWS : STREAM_ROWS) + sizes->width;
     pass->worker_floats = (pass->worker_floats + 15) & ~(size_t)15;
     struct piece pieces[32 + RWL_MAX_JOBS] = {
         { &pass->rows, t, sizeof(*pass->rows) },
@@ -189,22 +193,24 @@ static void run_chunk(struct rwl_pass *pass, uint32_t worker, const struct rwl_j
     float *results = scratch_of(pass, worker);
 
     pass->kernels.matmul[matrix->encoding](weights, n, matrix->columns, job->in, job->in_stride,
-                                           count, results, CHUNK_ROWS);
+                                           count, results, n);
     for (uint32_t row = 0; row < count; row++)
-        finish(&pass->kernels, job, row, first, n, results + (size_t)row * CHUNK_ROWS);
+        finish(&pass->kernels, job, row, first, n, results + row * n);
 }
 
-/* Matrix rows in one piece: enough bytes to stream, and pieces enough for every worker. */
-static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *job)
+/* Matrix rows in one piece, so that all workers get as many pieces, and two at least. */
+static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *job, uint32_t count)
 {
     const uint64_t row_bytes =
         (uint64_t)job->matrix.columns * (job->matrix.encoding == RWL_ENCODING_F16 ? 2 : 4);
-    uint64_t rows = CHUNK_BYTES / row_bytes;
-    uint64_t share = job->matrix.rows / (2 * (uint64_t)pass->threads);
+    const uint64_t bytes = row_bytes * job->matrix.rows, threads = pass->threads;
+    const uint32_t most = count == 1 ? STREAM_ROWS : CHUNK_ROWS;
+    uint64_t turns = bytes / threads / (count == 1 ? STREAM_BYTES : CHUNK_BYTES) + 1;
 
-    rows = rows < share ? rows : share;
-    rows = rows / ROW_STEP * ROW_STEP;
-    return rows < ROW_STEP ? ROW_STEP : rows > CHUNK_ROWS ? CHUNK_ROWS : (uint32_t)rows;
+    turns = turns < 2 ? 2 : turns;
+    uint64_t rows = (job->matrix.rows + turns * threads - 1) / (turns * threads);
+    rows = rwl_align_up(rows, ROW_STEP);
+    return rows > most ? most : (uint32_t)rows;
 }
 
 void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
@@ -216,7 +222,7 @@ void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
     if (jobs->count == 0)
         return;
     for (uint32_t i = 0; i < jobs->count; i++) {
-        rows[i] = chunk_rows(pass, &jobs->jobs[i]);
+        rows[i] = chunk_rows(pass, &jobs->jobs[i], count);
         total += (jobs->jobs[i].matrix.rows + rows[i] - 1) / rows[i];
         end[i] = total;
     }

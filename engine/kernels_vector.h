@@ -12,8 +12,8 @@
  *   v8_sum4(a, b, c, d, out) out[0] = sum of a and so on, each summed as
  *                            ((a0+a4)+(a1+a5)) + ((a2+a6)+(a3+a7))
  *
- * Every sum over a row of weights runs through the same two v8 of partial sums, so that it has the
- * same bits in whatever tile it is computed. Formulas are in kernels.h.
+ * Every sum over a row runs through ONE v8 of partial sums, eight columns a step, so that it
+ * has the same bits in whatever tile it is computed. Formulas are in kernels.h.
  */
 #ifndef RWL_ENGINE_KERNELS_VECTOR_H
 #define RWL_ENGINE_KERNELS_VECTOR_H
@@ -48,7 +48,7 @@ INLINE float sum_of(v8 a)
 
 /* Matrix products */
 
-enum { COLUMN_BYTES_F32 = 4, COLUMN_BYTES_F16 = 2 };
+enum { COLUMN_BYTES_F32 = 4, COLUMN_BYTES_F16 = 2, STREAMS = 4 };
 
 INLINE v8 load_weights(const char *w, int column_bytes)
 {
@@ -63,89 +63,79 @@ INLINE v8 load_weights_part(const char *w, int column_bytes, size_t n)
     return load_weights(pad, column_bytes);
 }
 
-/* What a row's sum runs through: groups of eight columns go to the two in turn. */
-struct partial {
-    v8 even, odd;
-};
+enum { MAX_R = 4, MAX_T = 3 };
 
-INLINE v8 partial_total(struct partial sum)
+/* One tile: R rows (1 or 4), row_bytes apart, by T inputs (1 to 3). */
+INLINE void tile(const int R, const int T, const int column_bytes, const char *w, size_t row_bytes,
+                 size_t columns, const float *x, size_t x_stride, v8 ret_sums[MAX_R][MAX_T])
 {
-    return v8_add(sum.even, sum.odd);
-}
-
-/* The columns of [0, columns) behind the last whole pair of groups, for one row and one input. */
-INLINE struct partial add_rest(struct partial sum, const int column_bytes, const char *w,
-                               const float *x, size_t columns)
-{
-    size_t k = columns & ~(size_t)15, left = columns - k;
-
-    if (left >= 8) {
-        sum.even = v8_fma(load_weights(w + k * (size_t)column_bytes, column_bytes), v8_load(x + k),
-                          sum.even);
-        k += 8, left -= 8;
-        if (left)
-            sum.odd = v8_fma(load_weights_part(w + k * (size_t)column_bytes, column_bytes, left),
-                             load_part(x + k, left), sum.odd);
-    } else if (left) {
-        sum.even = v8_fma(load_weights_part(w + k * (size_t)column_bytes, column_bytes, left),
-                          load_part(x + k, left), sum.even);
-    }
-    return sum;
-}
-
-/* One tile: R rows (1 or 2) by T inputs (1 to 3). */
-INLINE void tile(const int R, const int T, const int column_bytes, const char *w, size_t columns,
-                 const float *x, size_t x_stride, v8 ret_sums[][3])
-{
-    const size_t row_bytes = columns * (size_t)column_bytes, pairs = columns & ~(size_t)15;
-    const size_t group_bytes = 8 * (size_t)column_bytes;
-    struct partial sum[2][3];
+    const size_t whole = columns & ~(size_t)7;
+    v8 sum[MAX_R][MAX_T], input[MAX_T];
 
     for (int r = 0; r < R; r++)
         for (int t = 0; t < T; t++)
-            sum[r][t] = (struct partial){ v8_set(0), v8_set(0) };
-    for (size_t k = 0; k < pairs; k += 16)
+            sum[r][t] = v8_set(0);
+    for (size_t k = 0; k < whole; k += 8) {
+        for (int t = 0; t < T; t++)
+            input[t] = v8_load(x + (size_t)t * x_stride + k);
         for (int r = 0; r < R; r++) {
-            const char *at = w + (size_t)r * row_bytes + k * (size_t)column_bytes;
-            const v8 even = load_weights(at, column_bytes);
-            const v8 odd = load_weights(at + group_bytes, column_bytes);
-            for (int t = 0; t < T; t++) {
-                const float *input = x + (size_t)t * x_stride + k;
-                sum[r][t].even = v8_fma(even, v8_load(input), sum[r][t].even);
-                sum[r][t].odd = v8_fma(odd, v8_load(input + 8), sum[r][t].odd);
-            }
+            const v8 weights =
+                load_weights(w + (size_t)r * row_bytes + k * (size_t)column_bytes, column_bytes);
+            for (int t = 0; t < T; t++)
+                sum[r][t] = v8_fma(weights, input[t], sum[r][t]);
         }
+    }
+    for (int t = 0; t < T && whole < columns; t++) {
+        input[t] = load_part(x + (size_t)t * x_stride + whole, columns - whole);
+        for (int r = 0; r < R; r++)
+            sum[r][t] =
+                v8_fma(load_weights_part(w + (size_t)r * row_bytes + whole * (size_t)column_bytes,
+                                         column_bytes, columns - whole),
+                       input[t], sum[r][t]);
+    }
     for (int r = 0; r < R; r++)
         for (int t = 0; t < T; t++)
-            ret_sums[r][t] = partial_total(
-                pairs == columns ? sum[r][t]
-                                 : add_rest(sum[r][t], column_bytes, w + (size_t)r * row_bytes,
-                                            x + (size_t)t * x_stride, columns));
+            ret_sums[r][t] = sum[r][t];
 }
 
-/* Four rows by T inputs, as two tiles of two rows, or row after row for one input: then the
- * time goes into reading weights, and one stream in the order of memory is read fastest. */
+/* Four neighbouring rows by T inputs. */
 INLINE void four_rows(const int T, const int column_bytes, const char *w, size_t columns,
                       const float *x, size_t x_stride, float *y, size_t y_stride)
 {
-    const size_t row_bytes = columns * (size_t)column_bytes;
-    v8 sums[4][3];
+    v8 sum[MAX_R][MAX_T];
 
-    if (T == 1)
-        for (int r = 0; r < 4; r++)
-            tile(1, 1, column_bytes, w + (size_t)r * row_bytes, columns, x, x_stride, sums + r);
-    else
-        for (int r = 0; r < 4; r += 2)
-            tile(2, T, column_bytes, w + (size_t)r * row_bytes, columns, x, x_stride, sums + r);
+    tile(4, T, column_bytes, w, columns * (size_t)column_bytes, columns, x, x_stride, sum);
     for (int t = 0; t < T; t++)
-        v8_sum4(sums[0][t], sums[1][t], sums[2][t], sums[3][t], y + (size_t)t * y_stride);
+        v8_sum4(sum[0][t], sum[1][t], sum[2][t], sum[3][t], y + (size_t)t * y_stride);
+}
+
+/* With one input the time goes into reading weights. A few streams in the order of addresses
+ * read memory at its full bandwidth (one stream would as well, but its sum waits for itself;
+ * neighbouring rows side by side get a third: a CPU's prefetcher follows few streams a page).
+ * So the rows are cut into as many runs, and one row of each is read at a time. Returns the
+ * number of rows done. */
+INLINE size_t matmul_streams(const int column_bytes, const char *w, size_t rows, size_t columns,
+                             const float *x, float *y)
+{
+    const size_t row_bytes = columns * (size_t)column_bytes, run = rows / STREAMS;
+    v8 sum[MAX_R][MAX_T];
+    float results[4];
+
+    for (size_t i = 0; i < run; i++) {
+        tile(STREAMS, 1, column_bytes, w + i * row_bytes, run * row_bytes, columns, x, 0, sum);
+        v8_sum4(sum[0][0], sum[1][0], sum[2][0], sum[3][0], results);
+        for (size_t s = 0; s < STREAMS; s++)
+            y[s * run + i] = results[s];
+    }
+    return run * STREAMS;
 }
 
 INLINE void matmul(const int column_bytes, const char *w, size_t rows, size_t columns,
                    const float *x, size_t x_stride, size_t count, float *y, size_t y_stride)
 {
     const size_t row_bytes = columns * (size_t)column_bytes;
-    size_t r = 0;
+    size_t r = count == 1 ? matmul_streams(column_bytes, w, rows, columns, x, y) : 0;
+    v8 sum[MAX_R][MAX_T];
 
     for (; r + 4 <= rows; r += 4) {
         const char *at = w + r * row_bytes;
@@ -162,8 +152,7 @@ INLINE void matmul(const int column_bytes, const char *w, size_t rows, size_t co
     }
     for (; r < rows; r++)
         for (size_t t = 0; t < count; t++) {
-            v8 sum[1][3];
-            tile(1, 1, column_bytes, w + r * row_bytes, columns, x + t * x_stride, x_stride, sum);
+            tile(1, 1, column_bytes, w + r * row_bytes, 0, columns, x + t * x_stride, 0, sum);
             y[t * y_stride + r] = sum_of(sum[0][0]);
         }
 }

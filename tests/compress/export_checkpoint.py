@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Write an official RWKV-6 or RWKV-7 checkpoint in the forms that others use.
+"""Write an official RWKV checkpoint in the forms that others use.
 
 Usage: export_checkpoint.py CHECKPOINT FORM OUTPUT [VOCABULARY]
 
 CHECKPOINT is a .pth (torch's zip form) or a .safetensors with BlinkDL's names. FORM is one of
   safetensors  BlinkDL's names
   fla          Hugging Face / flash-linear-attention names (RWKV-7)
-  gguf         as llama.cpp's converter writes it, with VOCABULARY (World text format)
+  gguf         as llama.cpp's converter writes it, with VOCABULARY (World text format; RWKV-6, -7)
   rwkv.cpp     as rwkv.cpp's converter writes it
 All values are written as float32, so that each reader must give the same numbers. Standard
 library only. The tests import each form and compare the logits with the checkpoint's own.
 """
 import ast
 import json
+import math
 import pickle
 import struct
 import sys
@@ -39,6 +40,10 @@ class Tensor:
 
     def squeezed(self):
         return Tensor([n for n in self.shape if n != 1] or [1], self.data)
+
+    def mapped(self, function):
+        values = [function(x) for x in struct.unpack(f"<{self.count()}f", self.data)]
+        return Tensor(self.shape, struct.pack(f"<{self.count()}f", *values))
 
     def transposed(self):
         """Of the last two dimensions."""
@@ -117,6 +122,14 @@ def layers_of(weights):
     return 1 + max(int(n.split(".")[1]) for n in weights if n.startswith("blocks."))
 
 
+def version_of(weights):
+    if "blocks.0.att.r_k" in weights:
+        return 7
+    if "blocks.0.att.time_maa_x" in weights:
+        return 6
+    return 5 if "blocks.0.att.ln_x.weight" in weights else 4
+
+
 def to_fla(weights):
     parts = {"ln0.": "pre_norm.", "ln1.": "attn_norm.", "ln2.": "ffn_norm.", "att.ln_x.": "attn.g_norm.",
              "att.receptance.": "attn.r_proj.", "att.key.": "attn.k_proj.", "att.value.": "attn.v_proj.",
@@ -151,8 +164,21 @@ def stack(tensors):
     return Tensor([len(tensors), 1, tensors[0].count()], b"".join(t.data for t in tensors))
 
 
+def to_rwkvcpp_time(version, rest, tensor, heads):
+    """Decay and bonus of versions 4 to 6: values as the forward pass takes them, and by heads."""
+    if version == 4:
+        return tensor.squeezed().mapped(lambda x: -math.exp(x)) if rest == "att.time_decay" else tensor.squeezed()
+    if version == 5 and rest == "att.time_decay":
+        tensor = tensor.mapped(lambda x: math.exp(-math.exp(x)))
+    if version == 5 and rest == "att.time_first":
+        tensor = tensor.mapped(math.exp)
+    return tensor.reshaped(heads, tensor.count() // heads, 1)
+
+
 def to_rwkvcpp(weights):
-    """RWKV-7: LoRAs transposed, the six mixes stacked in the order r, w, k, v, a, g."""
+    """LoRAs transposed; RWKV-7's six mixes stacked in the order r, w, k, v, a, g."""
+    version = version_of(weights)
+    bonus = weights.get("blocks.0.att.time_faaaa", weights.get("blocks.0.att.time_first"))
     out = OrderedDict()
     for name, tensor in weights.items():
         rest = name.split(".", 2)[-1]
@@ -160,7 +186,9 @@ def to_rwkvcpp(weights):
             out[name[:-1] + "rwkvag"] = stack([weights[name[:-1] + x] for x in "rwkvag"])
         elif rest.startswith("att.x_"):
             continue
-        elif rest[:4] == "att." and len(rest) == 6 and rest[5] in "12":
+        elif rest in ("att.time_decay", "att.time_first", "att.time_faaaa"):
+            out[name] = to_rwkvcpp_time(version, rest, tensor, bonus.shape[0])
+        elif rest[:4] == "att." and rest[-2:] in ("w1", "w2", "a1", "a2", "v1", "v2", "g1", "g2"):
             out[name] = tensor.transposed()
         else:
             out[name] = tensor if rest == "att.r_k" else tensor.squeezed()
@@ -228,7 +256,7 @@ def read_vocabulary(path):
 
 
 def write_gguf(weights, path, vocabulary):
-    version = 7 if "blocks.0.att.r_k" in weights else 6
+    version = version_of(weights)
     tensors = to_gguf(weights, version)
     vocab, width = weights["emb.weight"].shape
     heads = weights["blocks.0.att.r_k" if version == 7 else "blocks.0.att.time_faaaa"].shape[0]

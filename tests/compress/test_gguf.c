@@ -384,7 +384,7 @@ static const struct {
     { 12, 1, "4294967302 tensors" },
     { 16, 4097, "4097 metadata entries" },
     { 20, UINT32_MAX, "metadata entries, at most 65536 and 4096" },
-    { 16, 12, "tensor number 0: a text of" },
+    { 16, 12, "tensor tokenizer.chat_template: 8 dimensions" },
     { 16, 0, "general.architecture is ''" },
     { 24, 256, "metadata entry 0: a text of 256 bytes, at most 255 are read" },
     { 28, 1, "metadata entry 0: a text of 4294967316 bytes" },

@@ -56,7 +56,7 @@ static inline void fuzz_checkpoint(const uint8_t *data, size_t size, fuzz_open_f
         fuzz_expect_line(result, &err);
     } else {
         float *values = malloc(FUZZ_VALUES * sizeof *values);
-        for (uint32_t i = 0; values && i < checkpoint->tensor_count && i < 16; i++)
+        for (uint32_t i = 0; values && i < checkpoint->tensor_count && i < 64; i++)
             fuzz_read_tensor(checkpoint, i, values);
         free(values);
         rwl_checkpoint_close(checkpoint);

@@ -13,6 +13,7 @@
 
 #include "base/field.h"
 
+int rwl_bench_make_checkpoint(int argc, char **argv);
 int rwl_bench_make_model(int argc, char **argv);
 int rwl_bench_decode(int argc, char **argv);
 

@@ -10,6 +10,8 @@ static const struct verb {
     int (*run)(int argc, char **argv);
 } verbs[] = {
     { "decode", "Speed of one session against the memory bandwidth.", rwl_bench_decode },
+    { "make-checkpoint", "Write an RWKV-7 checkpoint (.pth) with random weights.",
+      rwl_bench_make_checkpoint },
     { "make-model", "Write an RWKV-7 model of any shape with random weights.",
       rwl_bench_make_model },
 };
@@ -66,6 +68,6 @@ int main(int argc, char **argv)
             return verbs[i].run(argc - 2, argv + 2);
     fprintf(stderr, "usage: rwkvlite-bench VERB ...\n");
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-        fprintf(stderr, "  %-12s %s\n", verbs[i].name, verbs[i].doc);
+        fprintf(stderr, "  %-15s %s\n", verbs[i].name, verbs[i].doc);
     return 2;
 }

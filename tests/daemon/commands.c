@@ -43,13 +43,13 @@ static void compare(struct command *command)
         printf("not right: %s\n  gives: %s\n", answer, code ? "an error" : result.text.data);
 }
 
-static size_t load(const char *path, size_t limit, struct command **ret_commands)
+static size_t load(const char *name, size_t most, struct command **ret_commands)
 {
     char *line = NULL;
     size_t capacity = 0, count = 0, room = 0;
-    FILE *file = fopen(path, "re");
-    ck_assert_msg(file != NULL, "%s cannot be opened", path);
-    while (count < limit && getline(&line, &capacity, file) > 0) {
+    FILE *file = fopen(name, "re");
+    ck_assert_msg(file != NULL, "%s cannot be opened", name);
+    while (count < most && getline(&line, &capacity, file) > 0) {
         if (count == room) {
             room = room ? room * 2 : 128;
             *ret_commands = realloc(*ret_commands, room * sizeof **ret_commands);
@@ -64,23 +64,22 @@ static size_t load(const char *path, size_t limit, struct command **ret_commands
     return count;
 }
 
-int main(int argc, char **argv)
+static const char *path;
+static size_t limit = SIZE_MAX;
+static double wanted;
+
+START_TEST(exact_match)
 {
     struct command *commands = NULL;
-    size_t right = 0, limit = argc > 2 ? strtoul(argv[2], NULL, 10) : SIZE_MAX;
-    double wanted = argc > 3 ? strtod(argv[3], NULL) : 0;
-    if (argc < 2) {
-        fputs("usage: commands COMMANDS.jsonl [COUNT [PERCENT]]\n", stderr);
-        return 2;
-    }
-    size_t count = load(argv[1], limit, &commands);
+    size_t right = 0, count = load(path, limit, &commands);
+    ck_assert_uint_gt(count, 0);
     daemon_start(&server, NULL);
     client_open(&client, &server);
     for (size_t i = 0; i < count + AT_ONCE; i++) {
-        if (i < count)
-            ask(&commands[i]);
         if (i >= AT_ONCE && i - AT_ONCE < count)
             compare(&commands[i - AT_ONCE]);
+        if (i < count)
+            ask(&commands[i]);
     }
     for (size_t i = 0; i < count; i++) {
         right += commands[i].right;
@@ -89,7 +88,24 @@ int main(int argc, char **argv)
     free(commands);
     client_close(&client);
     daemon_finish(&server);
-    double percent = count ? 100 * (double)right / (double)count : 0;
+    double percent = 100 * (double)right / (double)count;
     printf("exact match %.1f %% of %zu commands\n", percent, count);
-    return percent < wanted;
+    ck_assert_double_ge(percent, wanted);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs("usage: commands COMMANDS.jsonl [COUNT [PERCENT]]\n", stderr);
+        return 2;
+    }
+    path = argv[1];
+    if (argc > 2)
+        limit = strtoul(argv[2], NULL, 10);
+    if (argc > 3)
+        wanted = strtod(argv[3], NULL);
+    TCase *tests = tcase_create("commands");
+    tcase_add_test(tests, exact_match);
+    return run_tests("commands", tests);
 }

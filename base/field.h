@@ -80,6 +80,7 @@ struct rwl_field {
     const char *choices; /* STR: "a|b|c", the values allowed */
     const struct rwl_field *fields; /* MAP and LIST */
     size_t element_bytes;           /* LIST: size of one struct */
+    char letter;                    /* command line: 'o' where -o stands for the name; 0: none */
 };
 
 #define RWL_OFFSET(s, m, t) (offsetof(s, m) + 0 * sizeof(_Generic(&((s *)0)->m, t * : 0)))

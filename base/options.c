@@ -52,6 +52,16 @@ static const struct rwl_field *find_option(const struct rwl_option_group *groups
     return NULL;
 }
 
+/* The name of the option that -o stands for, if one does. */
+static bool letter_name(const struct rwl_option_group *groups, const char *text, char *ret_name)
+{
+    for (const struct rwl_option_group *group = groups; group->rows; group++)
+        for (const struct rwl_field *field = group->rows; field->type != RWL_TYPE_END; field++)
+            if (field->letter && field->letter == text[1] && !text[2] && is_option(group, field))
+                return field_name(field->name, strlen(field->name), ret_name);
+    return false;
+}
+
 static int unknown_option(const struct rwl_option_group *groups, const char *text, const char *name,
                           struct rwl_error *err)
 {
@@ -155,7 +165,9 @@ static int parse_option(const struct rwl_option_group *groups, struct rwl_argume
     *ret_used = 1;
     if (strcmp(text, "-h") == 0)
         text = "--help", size = strlen(text);
-    if (strncmp(text, "--", 2) != 0 || !field_name(text + 2, size - 2, name))
+    bool named = strncmp(text, "--", 2) == 0 ? field_name(text + 2, size - 2, name)
+                                             : letter_name(groups, text, name);
+    if (!named)
         return unknown_option(groups, text, NULL, err);
     const struct rwl_field *field = find_option(groups, name, &object);
     bool negated = !field && strncmp(name, "no_", 3) == 0;
@@ -292,7 +304,10 @@ void rwl_options_help(struct rwl_buffer *out, const struct rwl_option_group *gro
             continue;
         size_t start = out->size;
         struct rwl_buffer doc = { 0 };
-        rwl_buffer_text(out, "  --");
+        rwl_buffer_text(out, "  ");
+        if (field->letter)
+            rwl_buffer_printf(out, "-%c, ", field->letter);
+        rwl_buffer_text(out, "--");
         option_head(out, field);
         rwl_buffer_text(out, value_name(field));
         rwl_buffer_text(&doc, field->doc);
@@ -331,6 +346,8 @@ void rwl_options_manual(struct rwl_buffer *out, const struct rwl_option_group *g
         if (!is_shown(group, field))
             continue;
         const char *value = value_name(field);
+        if (field->letter)
+            rwl_buffer_printf(out, "*-%c*, ", field->letter);
         rwl_buffer_text(out, "*--");
         option_head(out, field);
         rwl_buffer_text(out, "*");

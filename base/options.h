@@ -4,8 +4,8 @@
  * --max-tokens N. Options of the program, of a command and of a method's parameters are parsed,
  * checked and explained alike, so that a new row of the method table is an option at once.
  *
- * Flags (BOOL) take no value and have a --no- form; lists are given item by item, by repeating
- * the option. `--` ends the options.
+ * A row with a letter is also the option -o N. Flags (BOOL) take no value and have a --no- form;
+ * lists are given item by item, by repeating the option. `--` ends the options.
  */
 #ifndef RWL_BASE_OPTIONS_H
 #define RWL_BASE_OPTIONS_H

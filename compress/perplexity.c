@@ -1,166 +1,137 @@
 /* SPDX-License-Identifier: MIT */
-/* Documents wait in the text; a fixed number of slots each read one, together in one step. */
+/*
+ * Each document's sums are kept apart until the end and then added in the order of the text, so
+ * that the totals do not depend on which document was finished first.
+ */
 #include "compress/perplexity.h"
 
 #include "base/error.h"
-#include "engine/engine.h"
+#include "compress/score.h"
 #include "engine/model.h"
-#include "engine/state.h"
 
-#include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 16 };
-
-/* One document being read. */
-struct slot {
-    struct rwl_state *state;
-    uint32_t *tokens; /* [count]; all but the last are read, all but the first predicted */
-    size_t capacity, count;
-    size_t at; /* tokens read so far */
-};
-
 struct measure {
     const struct rwl_model *model;
-    struct rwl_engine *engine;
+    size_t model_count;
     const char *text;
     size_t size, next; /* next: where the documents not yet begun start */
-    struct slot slots[SLOTS];
-    struct rwl_step_item items[SLOTS];
-    struct slot *item_slots[SLOTS];
-    float *logits; /* [rows a step][V] */
-    struct rwl_perplexity result;
+    uint64_t limit;
+    struct rwl_perplexity *documents; /* [document_count], in the order of the text */
+    size_t document_count, capacity;
 };
 
-static int fail_memory(struct rwl_error *err)
+static int add_document(struct measure *m, struct rwl_error *err)
 {
-    return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the text's tokens");
-}
-
-/* Encodes one document into a slot; it may turn out to have nothing to predict. */
-static int load_document(struct measure *m, struct slot *slot, const char *text, size_t size,
-                         struct rwl_error *err)
-{
-    const struct rwl_metadata *metadata = rwl_model_get_metadata(m->model);
-    if (slot->capacity < size + 1) {
-        uint32_t *grown = realloc(slot->tokens, (size + 1) * sizeof *grown);
+    if (m->document_count == m->capacity) {
+        size_t capacity = m->capacity ? 2 * m->capacity : 64;
+        struct rwl_perplexity *grown = realloc(m->documents, capacity * sizeof *grown);
         if (!grown)
-            return fail_memory(err);
-        slot->tokens = grown;
-        slot->capacity = size + 1;
+            return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the documents");
+        m->documents = grown;
+        m->capacity = capacity;
     }
-    size_t offset = 0;
-    slot->count = rwl_tokenizer_encode(rwl_model_get_tokenizer(m->model), (const uint8_t *)text,
-                                       size, &offset, slot->tokens, size);
-    if (metadata->has_end_token)
-        slot->tokens[slot->count++] = metadata->end_token;
-    slot->at = 0;
-    rwl_state_reset(slot->state);
+    m->documents[m->document_count++] = (struct rwl_perplexity){ .documents = 1 };
     return 0;
 }
 
-static bool is_reading(const struct slot *slot)
+/* The next document that has something to predict. */
+static int begin(void *context, struct rwl_sequence *sequence, struct rwl_error *err)
 {
-    return slot->at + 1 < slot->count;
-}
-
-/* Gives a free slot the next document that has something to predict, if there is one. */
-static int fill_slot(struct measure *m, struct slot *slot, struct rwl_error *err)
-{
-    while (!is_reading(slot) && m->next < m->size) {
+    struct measure *m = context;
+    const struct rwl_metadata *metadata = rwl_model_get_metadata(m->model);
+    while (m->next < m->size && (!m->limit || m->document_count < m->limit)) {
         const char *start = m->text + m->next;
         const char *end = memchr(start, 0, m->size - m->next);
         size_t size = end ? (size_t)(end - start) : m->size - m->next;
         m->next += size + 1;
+        sequence->weight += size + 1;
         if (size == 0)
             continue;
-        int result = load_document(m, slot, start, size, err);
+        sequence->count = 0;
+        int result =
+            rwl_sequence_encode(sequence, rwl_model_get_tokenizer(m->model), start, size, err);
+        if (!result && metadata->has_end_token)
+            result = rwl_sequence_push(sequence, metadata->end_token, err);
         if (result)
             return result;
-        m->result.documents += is_reading(slot);
-    }
-    return 0;
-}
-
-/* -log softmax(logits)[token] */
-static double negative_log_probability(const float *logits, size_t vocab_size, uint32_t token)
-{
-    float largest = logits[0];
-    for (size_t i = 1; i < vocab_size; i++)
-        largest = logits[i] > largest ? logits[i] : largest;
-    double sum = 0;
-    for (size_t i = 0; i < vocab_size; i++)
-        sum += (double)expf(logits[i] - largest);
-    return log(sum) + (double)largest - (double)logits[token];
-}
-
-/* One step over all slots that read; *ret_count items, 0 at the end. */
-static int step(struct measure *m, size_t *ret_count, struct rwl_error *err)
-{
-    uint32_t room = rwl_engine_max_tokens(m->engine);
-    size_t vocab_size = rwl_model_get_hparams(m->model)->vocab_size, count = 0;
-    float *logits = m->logits;
-    for (size_t i = 0; i < SLOTS && room; i++) {
-        struct slot *slot = &m->slots[i];
-        int result = fill_slot(m, slot, err);
-        if (result)
-            return result;
-        size_t left = slot->count - slot->at;
-        if (!is_reading(slot))
+        if (sequence->count < 2)
             continue;
-        uint32_t rows = left - 1 < room ? (uint32_t)(left - 1) : room;
-        m->item_slots[count] = slot;
-        m->items[count++] = (struct rwl_step_item){ .state = slot->state,
-                                                    .tokens = slot->tokens + slot->at,
-                                                    .count = rows,
-                                                    .all_logits = true,
-                                                    .logits = logits };
-        room -= rows;
-        logits += rows * vocab_size;
+        sequence->end = sequence->count - 1;
+        return add_document(m, err);
     }
-    int result = count ? rwl_engine_step(m->engine, m->items, count, err) : 0;
-    if (result)
-        return result;
-    for (size_t i = 0; i < count; i++) {
-        struct slot *slot = m->item_slots[i];
-        for (uint32_t row = 0; row < m->items[i].count; row++)
-            m->result.loss +=
-                negative_log_probability(m->items[i].logits + row * vocab_size, vocab_size,
-                                         slot->tokens[slot->at + row + 1]);
-        slot->at += m->items[i].count;
-        m->result.tokens += m->items[i].count;
-    }
-    *ret_count = count;
     return 0;
 }
 
-int rwl_perplexity_measure(const struct rwl_model *model, struct rwl_engine *engine,
-                           const char *text, size_t size,
-                           void (*progress)(void *context, uint64_t done, uint64_t total),
-                           void *context, struct rwl_perplexity *ret_perplexity,
-                           struct rwl_error *err)
+static int take(void *context, struct rwl_sequence *sequence, size_t at, const float *const *logits,
+                struct rwl_error *err)
 {
-    struct measure m = { .model = model, .engine = engine, .text = text, .size = size };
-    size_t rows = rwl_engine_max_tokens(engine), count = 1;
-    m.logits = malloc(rows * rwl_model_get_hparams(model)->vocab_size * sizeof *m.logits);
-    int result = m.logits ? 0 : fail_memory(err);
-    for (size_t i = 0; i < SLOTS && !result; i++)
-        result = rwl_state_create(model, &m.slots[i].state, err);
-    while (!result && count) {
-        result = step(&m, &count, err);
-        if (!result && progress)
-            progress(context, m.next < size ? m.next : size, size);
+    struct measure *m = context;
+    struct rwl_perplexity *document = &m->documents[sequence->index];
+    const uint32_t token = sequence->tokens[at + 1];
+    struct rwl_score scores[RWL_BATCH_MODELS];
+    size_t vocab_size = rwl_model_get_hparams(m->model)->vocab_size;
+    for (size_t i = 0; i < m->model_count; i++) {
+        int result = rwl_score_logits(logits[i], vocab_size, &scores[i], err);
+        if (result)
+            return result;
     }
-    if (!result && m.result.tokens == 0)
+    document->tokens++;
+    document->loss -= rwl_score_logprob(&scores[0], token);
+    if (m->model_count == 2) {
+        document->base_loss -= rwl_score_logprob(&scores[1], token);
+        document->agreements += scores[0].best == scores[1].best;
+        document->divergence += rwl_score_divergence(&scores[1], &scores[0]);
+    }
+    return 0;
+}
+
+static int finish(void *context, struct rwl_sequence *sequence, struct rwl_error *err)
+{
+    (void)context, (void)sequence, (void)err;
+    return 0;
+}
+
+static struct rwl_perplexity total(const struct measure *m)
+{
+    struct rwl_perplexity sum = { 0 };
+    for (size_t i = 0; i < m->document_count; i++) {
+        const struct rwl_perplexity *document = &m->documents[i];
+        sum.loss += document->loss;
+        sum.tokens += document->tokens;
+        sum.documents += document->documents;
+        sum.base_loss += document->base_loss;
+        sum.agreements += document->agreements;
+        sum.divergence += document->divergence;
+    }
+    return sum;
+}
+
+int rwl_perplexity_measure(const struct rwl_batch_model *models, size_t count, const char *text,
+                           size_t size, const struct rwl_perplexity_options *options,
+                           struct rwl_perplexity *ret_perplexity, struct rwl_error *err)
+{
+    struct measure m = { .model = models[0].model,
+                         .model_count = count,
+                         .text = text,
+                         .size = size,
+                         .limit = options ? options->limit : 0 };
+    const struct rwl_batch_task task = {
+        .begin = begin,
+        .take = take,
+        .finish = finish,
+        .context = &m,
+        .total = size,
+        .progress = options ? options->progress : NULL,
+        .progress_context = options ? options->progress_context : NULL,
+    };
+    int result = rwl_batch_run(models, count, &task, err);
+    struct rwl_perplexity sum = total(&m);
+    free(m.documents);
+    if (!result && sum.tokens == 0)
         result = rwl_error_set(err, RWL_ERR_BAD_FILE, "the text has no token to predict");
-    for (size_t i = 0; i < SLOTS; i++) {
-        rwl_state_destroy(m.slots[i].state);
-        free(m.slots[i].tokens);
-    }
-    free(m.logits);
     if (!result)
-        *ret_perplexity = m.result;
+        *ret_perplexity = sum;
     return result;
 }

@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* import: options, chat template file, progress bar around rwl_import. */
-#define _GNU_SOURCE
 #include "compress/chat_file.h"
 #include "compress/import.h"
+#include "compress/progress.h"
 #include "compress/tool.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 struct options {
-    struct rwl_str vocab, chat_template, type, name;
+    struct rwl_str output, vocab, chat_template, type, name;
     double group_norm_eps;
     bool quiet;
 };
 #define S struct options
 static const struct rwl_field rows[] = {
+    RWL_STR(S, output, .letter = 'o', .doc = "The model file to make, if it is no argument."),
     RWL_STR(S, vocab,
             .doc = "Vocabulary: a file in the World text format, or bytes for a model whose 256 "
                    "tokens are the bytes. Default: the checkpoint's own, if it has one."),
@@ -37,61 +36,26 @@ static const struct rwl_field rows[] = {
 };
 #undef S
 
-/* The bar on standard error, if that is a terminal. */
-struct progress {
-    const char *path;
-    bool shown;
-    double last_s;
-};
-
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static void show_progress(void *context, uint64_t done, uint64_t total)
-{
-    enum { WIDTH = 32 };
-    struct progress *progress = context;
-    double now = now_s(), part = total ? (double)done / (double)total : 1;
-    if (now - progress->last_s < 0.1)
-        return;
-    progress->last_s = now;
-    progress->shown = true;
-    char bar[WIDTH + 1];
-    for (int i = 0; i < WIDTH; i++)
-        bar[i] = i < part * WIDTH ? '#' : '.';
-    bar[WIDTH] = 0;
-    const char *slash = strrchr(progress->path, '/');
-    fprintf(stderr, "\r%.30s [%s] %3.0f %%", slash ? slash + 1 : progress->path, bar, 100 * part);
-}
-
-static void clear_progress(struct progress *progress)
-{
-    if (progress->shown)
-        fputs("\r\033[K", stderr);
-    progress->shown = false;
-}
-
 static void show_note(void *context, const char *text)
 {
-    struct progress *progress = context;
-    clear_progress(progress);
+    rwl_progress_clear(context);
     fprintf(stderr, "note: %s\n", text);
 }
 
 static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
 {
-    (void)count;
     const struct options *options = given;
-    struct progress progress = { .path = arguments[0] };
+    const char *output = count > 1 ? arguments[1] : options->output.data;
+    if ((count > 1) == (options->output.size > 0))
+        return rwl_error_set(err, RWL_ERR_USAGE, "expected one model file to make: -o MODEL.rwkvl");
+    struct rwl_progress progress;
+    rwl_progress_start(&progress, arguments[0]);
+    progress.enabled &= !options->quiet;
     struct rwl_import_options import = {
         .vocabulary = options->vocab.size ? options->vocab.data : NULL,
         .name = options->name.size ? options->name.data : NULL,
         .group_norm_eps = (float)options->group_norm_eps,
-        .progress = isatty(STDERR_FILENO) && !options->quiet ? show_progress : NULL,
+        .progress = rwl_progress_show,
         .note = options->quiet ? NULL : show_note,
         .context = &progress,
     };
@@ -106,19 +70,19 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
         import.chat = &chat.template;
     }
     if (!result)
-        result = rwl_import(arguments[0], arguments[1], &import, err);
+        result = rwl_import(arguments[0], output, &import, err);
     rwl_chat_file_finish(&chat);
-    clear_progress(&progress);
+    rwl_progress_clear(&progress);
     return result;
 }
 
 const struct rwl_verb rwl_verb_import = {
     .name = "import",
-    .arguments = "CHECKPOINT MODEL.rwkvl",
+    .arguments = "CHECKPOINT [MODEL.rwkvl]",
     .doc = "Makes a model file from a checkpoint of RWKV-4, 5.1, 5.2, 6 or 7: a .pth as torch "
            "saves it, .safetensors with official or Hugging Face names (for shards, their index "
            "file), a rwkv.cpp .bin, or GGUF.",
-    .min_arguments = 2,
+    .min_arguments = 1,
     .max_arguments = 2,
     .rows = rows,
     .options_bytes = sizeof(struct options),

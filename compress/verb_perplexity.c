@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* perplexity: reads the text, measures, prints one line. */
-#define _GNU_SOURCE
 #include "base/file.h"
 #include "compress/perplexity.h"
+#include "compress/progress.h"
 #include "compress/tool.h"
 #include "engine/engine.h"
 #include "engine/model.h"
@@ -10,8 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { MAX_TEXT_BYTES = 1 << 30, STEP_TOKENS = 64 };
 
@@ -27,20 +25,6 @@ static const struct rwl_field rows[] = {
 };
 #undef S
 
-static void show_progress(void *context, uint64_t done, uint64_t total)
-{
-    unsigned *last_percent = context, percent = (unsigned)(100 * done / (total ? total : 1));
-    if (percent != *last_percent)
-        fprintf(stderr, "\r%3u %%", *last_percent = percent);
-}
-
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
 {
     (void)count;
@@ -54,19 +38,20 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
                                &model, &engine, err);
     if (!result)
         result = rwl_file_load(arguments[1], MAX_TEXT_BYTES, &text, &size, err);
-    double start = now_s();
-    unsigned percent = 101;
+    double start = rwl_progress_now_s();
     if (!result) {
-        result = rwl_perplexity_measure(model, engine, text, size,
-                                        isatty(STDERR_FILENO) ? show_progress : NULL, &percent,
-                                        &figures, err);
+        struct rwl_progress progress;
+        rwl_progress_start(&progress, arguments[1]);
+        const struct rwl_perplexity_options how = { .progress = rwl_progress_show,
+                                                    .progress_context = &progress };
+        result = rwl_perplexity_measure(&(struct rwl_batch_model){ model, engine }, 1, text, size,
+                                        &how, &figures, err);
         if (result)
             rwl_error_prefix(err, "%s", arguments[1]);
-        if (percent <= 100)
-            fputs("\r\033[K", stderr);
+        rwl_progress_clear(&progress);
     }
     double perplexity = figures.tokens ? exp(figures.loss / (double)figures.tokens) : 0;
-    double seconds = now_s() - start;
+    double seconds = rwl_progress_now_s() - start;
     if (!result && options->json)
         printf("{\"perplexity\":%.9g,\"loss\":%.9g,\"tokens\":%llu,\"documents\":%llu,"
                "\"bytes\":%zu,\"seconds\":%.3f}\n",

@@ -35,7 +35,11 @@ expect 0 '--group-norm-eps' import --help
 expect 2 'no verb'
 expect 2 "unknown verb 'inof' \(did you mean info\?\)" inof
 expect 2 'did you mean --vocab' import --vocav bytes a b
-expect 2 '1 arguments, expected: CHECKPOINT MODEL.rwkvl' import a
+expect 2 '0 arguments, expected: CHECKPOINT \[MODEL.rwkvl\]' import
+expect 2 'expected one model file to make: -o MODEL.rwkvl' import a
+expect 2 'expected one model file to make' import a b -o c
+expect 2 '-o needs a value' import a -o
+expect 2 'unknown option -x' import a -x b
 expect 2 "none of auto\|f32\|f16" import --type f64 a b
 expect 2 'expected up to 65536 IDs below 8192' logits "$demo" --tokens 1,8192
 expect 2 'expected up to 65536 IDs' logits "$demo" --tokens 1,,2
@@ -50,7 +54,7 @@ cat >"$folder/chat.json" <<'END'
 {"system": "S: {text}", "user": "U: {text}", "assistant": "A:", "separator": "\n", "stop": "\n"}
 END
 expect 0 '' import --vocab bytes --chat-template "$folder/chat.json" --quiet \
-    "$fixtures/rwkv6.safetensors" "$tiny"
+    "$fixtures/rwkv6.safetensors" -o "$tiny"
 [ -f "$tiny" ] || fail "import wrote nothing"
 expect 0 'rwkv-6' info --verify "$tiny"
 expect 0 '"architecture": "rwkv-6"' info --json "$tiny"
@@ -88,6 +92,33 @@ expect 0 '^\{"perplexity":[0-9.]+,"loss":[0-9.]+,"tokens":6,"documents":2,' \
     perplexity --json "$tiny" "$folder/text"
 printf 'x' >"$folder/short"
 expect 1 'short: the text has no token to predict' perplexity "$tiny" "$folder/short"
+
+# evaluate
+printf '{"text": "One two"}\n\n{"text": "One"}\n' >"$folder/bad.jsonl"
+expect 1 'bad.jsonl:3: the text has no last word after a space' \
+    evaluate "$tiny" --lambada "$folder/bad.jsonl"
+expect 1 'bad.jsonl:1: no "prompt"' evaluate "$tiny" --commands "$folder/bad.jsonl"
+expect 1 'absent.jsonl' evaluate "$tiny" --commands "$folder/absent.jsonl"
+expect 1 'short: the text has no token to predict' evaluate "$tiny" --text "$folder/short"
+expect 1 'absent.rwkvl' evaluate "$tiny" "$folder/absent.rwkvl"
+expect 1 'another vocabulary than that of' \
+    evaluate "$tiny" --base "$demo" --text "$folder/text" --speed-tokens 0
+expect 2 '--text is missing' evaluate "$tiny" --base "$demo"
+expect 2 '0 arguments, expected: MODEL' evaluate
+expect 1 'cannot create' evaluate "$tiny" --html "$folder/no/page.html" --speed-tokens 1
+printf '{"text": "One two"}\n{"text": "A third word", "more": 3}' >"$folder/good.jsonl"
+printf '{"prompt": "One", "answer": " two"}\n' >"$folder/prompts.jsonl"
+set -- --text "$folder/text" --lambada "$folder/good.jsonl" --commands "$folder/prompts.jsonl"
+expect 0 '^Perplexity +[0-9.]+ +[0-9.]+$' evaluate "$tiny" "$demo" "$@" --speed-tokens 2
+for threads in 1 2; do
+    "$tool" evaluate "$tiny" "$@" --base "$tiny" --speed-tokens 0 --json --threads $threads \
+        --html "$folder/page.html" >"$folder/json$threads"
+done
+cmp -s "$folder/json1" "$folder/json2" || fail "threads change an evaluation"
+grep -Eq '"top1_agreement": 1.0' "$folder/json1" || fail "evaluate: a model differs from itself"
+grep -q '</html>' "$folder/page.html" || fail "evaluate wrote no page"
+grep -Eq '<script|(src|href)=|url\(' "$folder/page.html" && fail "the page is not self-contained"
+
 "$tool" info "$tiny" >/dev/full 2>"$folder/output" && fail "a full disk went unnoticed"
 
 exit $failed

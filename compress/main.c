@@ -12,8 +12,8 @@
 #include <string.h>
 
 static const struct rwl_verb *const verbs[] = {
-    &rwl_verb_import,   &rwl_verb_import_state, &rwl_verb_info,     &rwl_verb_logits,
-    &rwl_verb_generate, &rwl_verb_perplexity,   &rwl_verb_evaluate,
+    &rwl_verb_import, &rwl_verb_import_state, &rwl_verb_compress,   &rwl_verb_info,
+    &rwl_verb_logits, &rwl_verb_generate,     &rwl_verb_perplexity, &rwl_verb_evaluate,
 };
 enum { VERB_COUNT = sizeof verbs / sizeof *verbs };
 

@@ -38,8 +38,8 @@ struct rwl_verb {
     int (*run)(const void *options, char *const *arguments, int count, struct rwl_error *err);
 };
 
-extern const struct rwl_verb rwl_verb_evaluate, rwl_verb_generate, rwl_verb_import,
-    rwl_verb_import_state, rwl_verb_info, rwl_verb_logits, rwl_verb_perplexity;
+extern const struct rwl_verb rwl_verb_compress, rwl_verb_evaluate, rwl_verb_generate,
+    rwl_verb_import, rwl_verb_import_state, rwl_verb_info, rwl_verb_logits, rwl_verb_perplexity;
 
 /* Rows of the members int64_t threads, cpu_mask of the options of verbs that run a model. */
 #define RWL_RUN_ROWS(s)                                                                            \

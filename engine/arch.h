@@ -27,7 +27,7 @@ struct rwl_error;
 
 /* All data below is borrowed from the mapped file. */
 struct rwl_matrix {
-    const void *data; /* [rows][columns]; NULL: absent */
+    const void *data; /* [rows][columns], or strips (quantised.h); NULL: absent */
     enum rwl_encoding encoding;
     uint32_t rows, columns;
 };

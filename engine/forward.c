@@ -20,7 +20,8 @@ enum {
     CHUNK_BYTES = 64 << 10, /* of weights, about */
     STREAM_ROWS = 256,      /* the same for one input */
     STREAM_BYTES = 256 << 10,
-    ROW_STEP = 8, /* rows that kernels like to do together */
+    ROW_STEP = 8,         /* rows that kernels like to do together; of a strip */
+    QUANTISE_GROUPS = 32, /* of one input row in one piece of work */
 };
 
 /* Memory */
@@ -43,6 +44,25 @@ static uint64_t hidden_width(const struct rwl_layer *layer)
     for (size_t i = 0; i < sizeof(projections) / sizeof(*projections); i++)
         width += low_rank_width(projections[i]);
     return width;
+}
+
+/* Groups of all inputs of one list of jobs, for one row: at most the six shifted inputs of the
+ * time mix, all inner values of low-rank products, or one vector. 0 where nothing is quantised. */
+static uint32_t count_groups(const struct rwl_pass *pass)
+{
+    const struct rwl_hparams *sizes = &pass->model->hparams;
+    const struct rwl_metadata *metadata = pass->model->metadata;
+    uint64_t counts[] = { rwl_groups(sizes->width) * RWL_MIX_COUNT, rwl_groups(sizes->ffn_width),
+                          rwl_groups(sizes->attention_width),
+                          rwl_groups(pass->hidden_width) + RWL_MAX_JOBS };
+    uint64_t most = 0;
+    bool any = false;
+
+    for (uint32_t i = 0; i < metadata->tensor_count; i++)
+        any = any || rwl_encoding_is_quantised(metadata->tensors[i].encoding);
+    for (size_t i = 0; any && i < sizeof(counts) / sizeof(*counts); i++)
+        most = counts[i] > most ? counts[i] : most;
+    return (uint32_t)most;
 }
 
 struct piece {
@@ -74,6 +94,7 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
     const struct rwl_hparams *sizes = &pass->model->hparams;
     const uint64_t t = pass->max_rows, c = t * sizes->width, a = t * sizes->attention_width;
     const uint64_t f = t * sizes->ffn_width, number = sizeof(float);
+    const uint64_t groups = t * pass->group_count;
     uint64_t bytes;
     void *memory;
 
@@ -101,10 +122,11 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
         { &pass->ffn_gate, c, number },
         { &pass->hidden, t * pass->hidden_width, number },
         { &pass->last, c, number },
+        { &pass->groups, groups, sizeof(*pass->groups) },
         { &pass->raw_row, sizes->width, number },
         { &pass->worker_scratch, pass->threads * (uint64_t)pass->worker_floats, number },
     };
-    size_t count = 23;
+    size_t count = 24;
     for (int i = 0; i < RWL_MIX_COUNT; i++)
         pieces[count++] = (struct piece){ &pass->shifted[i], c, number };
 
@@ -135,6 +157,7 @@ int rwl_pass_create(const struct rwl_model *model, uint32_t cpu, uint32_t thread
         if (width > pass->hidden_width)
             pass->hidden_width = (uint32_t)width;
     }
+    pass->group_count = count_groups(pass);
     int status = allocate(pass, err);
     if (status) {
         rwl_pass_destroy(pass);
@@ -184,16 +207,28 @@ static void finish(const struct rwl_kernels *kernels, const struct rwl_job *job,
     memcpy(job->outs ? job->outs[row] + first : job->out + place, result, n * sizeof(*result));
 }
 
+/* Bytes of ROW_STEP rows. */
+static uint64_t step_bytes(const struct rwl_matrix *matrix)
+{
+    if (rwl_encoding_is_quantised(matrix->encoding))
+        return rwl_strip_bytes(matrix->encoding, matrix->columns);
+    return (uint64_t)ROW_STEP * matrix->columns * (matrix->encoding == RWL_ENCODING_F16 ? 2 : 4);
+}
+
+/* groups: the job's input, if its matrix is quantised. first: a multiple of ROW_STEP. */
 static void run_chunk(struct rwl_pass *pass, uint32_t worker, const struct rwl_job *job,
-                      size_t first, size_t n, uint32_t count)
+                      const struct rwl_group *groups, size_t first, size_t n, uint32_t count)
 {
     const struct rwl_matrix *matrix = &job->matrix;
-    const size_t element = matrix->encoding == RWL_ENCODING_F16 ? 2 : 4;
-    const char *weights = (const char *)matrix->data + first * matrix->columns * element;
+    const char *weights = (const char *)matrix->data + first / ROW_STEP * step_bytes(matrix);
     float *results = scratch_of(pass, worker);
 
-    pass->kernels.matmul[matrix->encoding](weights, n, matrix->columns, job->in, job->in_stride,
-                                           count, results, n);
+    if (rwl_encoding_is_quantised(matrix->encoding))
+        pass->kernels.product[matrix->encoding](weights, n, matrix->columns, groups,
+                                                rwl_groups(matrix->columns), count, results, n);
+    else
+        pass->kernels.matmul[matrix->encoding](weights, n, matrix->columns, job->in, job->in_stride,
+                                               count, results, n);
     for (uint32_t row = 0; row < count; row++)
         finish(&pass->kernels, job, row, first, n, results + row * n);
 }
@@ -201,9 +236,8 @@ static void run_chunk(struct rwl_pass *pass, uint32_t worker, const struct rwl_j
 /* Matrix rows in one piece, so that all workers get as many pieces, and two at least. */
 static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *job, uint32_t count)
 {
-    const uint64_t row_bytes =
-        (uint64_t)job->matrix.columns * (job->matrix.encoding == RWL_ENCODING_F16 ? 2 : 4);
-    const uint64_t bytes = row_bytes * job->matrix.rows, threads = pass->threads;
+    const uint64_t bytes = step_bytes(&job->matrix) * job->matrix.rows / ROW_STEP;
+    const uint64_t threads = pass->threads;
     const uint32_t most = count == 1 ? STREAM_ROWS : CHUNK_ROWS;
     uint64_t turns = bytes / threads / (count == 1 ? STREAM_BYTES : CHUNK_BYTES) + 1;
 
@@ -213,14 +247,65 @@ static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *jo
     return rows > most ? most : (uint32_t)rows;
 }
 
+static bool same_input(const struct rwl_job *a, const struct rwl_job *b)
+{
+    return rwl_encoding_is_quantised(a->matrix.encoding) &&
+           rwl_encoding_is_quantised(b->matrix.encoding) && a->in == b->in &&
+           a->in_stride == b->in_stride && a->matrix.columns == b->matrix.columns;
+}
+
+/* Quantises the inputs of all jobs that need it, each once, in pieces of one row and some
+ * groups. Every worker works out the same places; NULL: the job reads floats. */
+static void quantise_inputs(struct rwl_pass *pass, struct rwl_pool *pool,
+                            const struct rwl_jobs *jobs, uint32_t count,
+                            struct rwl_group *ret_groups[RWL_MAX_JOBS])
+{
+    struct rwl_group *at = pass->groups;
+    uint32_t inputs[RWL_MAX_JOBS], end[RWL_MAX_JOBS], input_count = 0, total = 0, input = 0;
+
+    for (uint32_t i = 0; i < jobs->count; i++) {
+        const struct rwl_job *job = &jobs->jobs[i];
+        ret_groups[i] = NULL;
+        for (uint32_t j = 0; j < i && !ret_groups[i]; j++)
+            if (same_input(job, &jobs->jobs[j]))
+                ret_groups[i] = ret_groups[j];
+        if (ret_groups[i] || !rwl_encoding_is_quantised(job->matrix.encoding))
+            continue;
+        const size_t groups = (size_t)rwl_groups(job->matrix.columns);
+        ret_groups[i] = at;
+        at += groups * count;
+        assert((size_t)(at - pass->groups) <= (size_t)pass->group_count * pass->max_rows);
+        inputs[input_count] = i;
+        total += (uint32_t)((groups + QUANTISE_GROUPS - 1) / QUANTISE_GROUPS) * count;
+        end[input_count++] = total;
+    }
+    if (total == 0)
+        return;
+    for (uint32_t piece; (piece = rwl_pool_take(pool)) < total;) {
+        while (piece >= end[input])
+            input++;
+        const struct rwl_job *job = &jobs->jobs[inputs[input]];
+        const uint32_t number = piece - (input ? end[input - 1] : 0);
+        const size_t first = number / count * (size_t)QUANTISE_GROUPS, row = number % count;
+        const size_t column = first * RWL_GROUP_COLUMNS, left = job->matrix.columns - column;
+        const size_t most = (size_t)QUANTISE_GROUPS * RWL_GROUP_COLUMNS;
+        const size_t place = row * (size_t)rwl_groups(job->matrix.columns) + first;
+        pass->kernels.quantise(left < most ? left : most, job->in + row * job->in_stride + column,
+                               ret_groups[inputs[input]] + place);
+    }
+    rwl_pool_barrier(pool);
+}
+
 void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
                   const struct rwl_jobs *jobs, uint32_t count)
 {
+    struct rwl_group *groups[RWL_MAX_JOBS];
     uint32_t rows[RWL_MAX_JOBS], end[RWL_MAX_JOBS]; /* of a piece; number of the job's last + 1 */
     uint32_t job = 0, total = 0;
 
     if (jobs->count == 0)
         return;
+    quantise_inputs(pass, pool, jobs, count, groups);
     for (uint32_t i = 0; i < jobs->count; i++) {
         rows[i] = chunk_rows(pass, &jobs->jobs[i], count);
         total += (jobs->jobs[i].matrix.rows + rows[i] - 1) / rows[i];
@@ -231,8 +316,8 @@ void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
             job++;
         const uint32_t number = chunk - (job ? end[job - 1] : 0);
         const uint32_t first = number * rows[job], left = jobs->jobs[job].matrix.rows - first;
-        run_chunk(pass, worker, &jobs->jobs[job], first, left < rows[job] ? left : rows[job],
-                  count);
+        run_chunk(pass, worker, &jobs->jobs[job], groups[job], first,
+                  left < rows[job] ? left : rows[job], count);
     }
     rwl_pool_barrier(pool);
 }

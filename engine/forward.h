@@ -56,6 +56,9 @@ struct rwl_pass {
     float *last;   /* [C] rows for the head, one a wanted row */
     char *raw_row; /* an embedding row as it stands in the file */
 
+    struct rwl_group *groups; /* [T][group_count] quantised inputs of the jobs that run */
+    uint32_t group_count;
+
     /* Each worker's own: [threads][worker_floats]. */
     float *worker_scratch;
     size_t worker_floats;
@@ -116,7 +119,8 @@ void rwl_plan_lora(const struct rwl_pass *pass, struct rwl_plan *plan, const str
                    const struct rwl_matrix *w2, const float *in, enum rwl_unary inner,
                    struct rwl_job job);
 
-/* Runs jobs on count rows together with the other workers, then meets them at a barrier.
+/* Runs jobs on count rows together with the other workers, then meets them at a barrier; with a
+ * quantised matrix also at one before, when the inputs are quantised.
  * No jobs: does nothing. */
 void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
                   const struct rwl_jobs *jobs, uint32_t count);

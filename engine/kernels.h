@@ -16,14 +16,18 @@
 #define RWL_ENGINE_KERNELS_H
 
 #include "engine/metadata.h"
+#include "engine/quantised.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 enum rwl_cpu {
-    RWL_CPU_AVX2 = 1,       /* x86-64 with AVX2, FMA and F16C */
-    RWL_CPU_NEON = 2,       /* aarch64 */
-    RWL_CPU_NONE = 1 << 30, /* for masks: the scalar reference */
+    RWL_CPU_AVX2 = 1,        /* x86-64 with AVX2, FMA and F16C */
+    RWL_CPU_NEON = 2,        /* aarch64 */
+    RWL_CPU_AVX512_VNNI = 4, /* and RWL_CPU_AVX2: AVX-512 VL, BW and VNNI */
+    RWL_CPU_AVX_VNNI = 8,    /* and RWL_CPU_AVX2 */
+    RWL_CPU_DOTPROD = 16,    /* and RWL_CPU_NEON: SDOT */
+    RWL_CPU_NONE = 1 << 30,  /* for masks: the scalar reference */
 };
 
 /* Functions of one number, applied in place. Error bounds of the vector columns, against the
@@ -43,6 +47,19 @@ enum rwl_unary {
  * w is contiguous [rows][columns] in the encoding of the function's place in the table. */
 typedef void rwl_matmul_fn(const void *w, size_t rows, size_t columns, const float *x,
                            size_t x_stride, size_t count, float *y, size_t y_stride);
+
+/* y[t][r] likewise with quantised weights and activations, rows from a strip's first on, in this
+ * order and rounding, the same bits on every instruction set:
+ *   y = 0; for each group g of 32 columns: y = fma(dw[r][g] * dx[t][g], dot, y)
+ * dot being the exact integer product of the group's quants, dw the row's scale, dx the input's.
+ * x is [count] rows of groups at x_stride (in groups); a q8 quant of -128 gives any result. */
+typedef void rwl_product_fn(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
+                            size_t x_stride, size_t count, float *y, size_t y_stride);
+
+/* Groups of n numbers, the last filled up with zeros:
+ *   scale = max |x| / 127, q = x * (127 / max |x|) to the nearest, ties to even
+ * All zero below 1e-30; with an infinity or NaN, scale is NaN and q is 0. */
+typedef void rwl_quantise_fn(size_t n, const float *x, struct rwl_group *ret_groups);
 
 /* One channel block of the RWKV-4 recurrence over count tokens, for each of n channels:
  *   q = max(pp, u + k); e1 = exp(pp - q); e2 = exp(u + k - q)
@@ -70,8 +87,10 @@ typedef void rwl_wkv7_fn(size_t n, size_t count, size_t stride, const float *r, 
                          float *y);
 
 struct rwl_kernels {
-    const char *name; /* "avx2" */
-    rwl_matmul_fn *matmul[RWL_ENCODING_COUNT];
+    const char *name;                            /* "avx2" */
+    rwl_matmul_fn *matmul[RWL_ENCODING_COUNT];   /* f32 and f16 */
+    rwl_product_fn *product[RWL_ENCODING_COUNT]; /* q8 and q4 */
+    rwl_quantise_fn *quantise;
 
     /* y = (x - mean) / sqrt(variance + eps) * weight + bias over n values (layer norm; group
      * norm is this for each head). The variance is the population's. y may be x. */
@@ -100,5 +119,13 @@ void rwl_kernels_init(struct rwl_kernels *kernels, uint32_t cpu);
 void rwl_kernels_init_ref(struct rwl_kernels *kernels);
 void rwl_kernels_init_avx2(struct rwl_kernels *kernels);
 void rwl_kernels_init_neon(struct rwl_kernels *kernels);
+
+/* The same for quantised weights; name is left alone. */
+void rwl_quant_init_ref(struct rwl_kernels *kernels);
+void rwl_quant_init_avx2(struct rwl_kernels *kernels);
+void rwl_quant_init_avx_vnni(struct rwl_kernels *kernels);
+void rwl_quant_init_avx512_vnni(struct rwl_kernels *kernels);
+void rwl_quant_init_neon(struct rwl_kernels *kernels);
+void rwl_quant_init_dotprod(struct rwl_kernels *kernels);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "engine/model_file.h"
+#include "engine/quantised.h"
 
 #include <msgpack.h>
 #include <stdarg.h>
@@ -45,6 +46,8 @@ const char *rwl_encoding_name(enum rwl_encoding encoding)
     static const char *const names[RWL_ENCODING_COUNT] = {
         [RWL_ENCODING_F32] = "f32",
         [RWL_ENCODING_F16] = "f16",
+        [RWL_ENCODING_Q8] = "q8",
+        [RWL_ENCODING_Q4] = "q4",
     };
     return (unsigned)encoding < RWL_ENCODING_COUNT ? names[encoding] : "unknown";
 }
@@ -70,6 +73,10 @@ bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_
     switch (encoding) {
     case RWL_ENCODING_F32: bytes = 4; break;
     case RWL_ENCODING_F16: bytes = 2; break;
+    case RWL_ENCODING_Q8:
+    case RWL_ENCODING_Q4:
+        return dims == 2 && shape[1] < UINT64_C(1) << 56 &&
+               rwl_mul_u64(rwl_strips(shape[0]), rwl_strip_bytes(encoding, shape[1]), ret_bytes);
     default: return false;
     }
     for (uint32_t i = 0; i < dims; i++)

@@ -25,7 +25,9 @@ enum rwl_arch { RWL_ARCH_4, RWL_ARCH_5_1, RWL_ARCH_5_2, RWL_ARCH_6, RWL_ARCH_7, 
 enum rwl_encoding {
     RWL_ENCODING_F32 = 0, /* IEEE 754 binary32, row-major */
     RWL_ENCODING_F16 = 1, /* IEEE 754 binary16, row-major */
-    /* 2 and up: quantised, interleaved and neuron-record forms */
+    RWL_ENCODING_Q8 = 2,  /* 8-bit groups, interleaved: quantised.h */
+    RWL_ENCODING_Q4 = 3,  /* 4-bit groups, likewise */
+    /* 4 and up: neuron-record and other forms */
     RWL_ENCODING_COUNT
 };
 
@@ -100,7 +102,8 @@ struct rwl_metadata {
     uint32_t tensor_count;
 };
 
-/* Bytes a tensor of this shape takes; false on overflow or an unknown encoding. */
+/* Bytes a tensor of this shape takes; false on overflow, an unknown encoding, or a shape that the
+ * encoding is not for (q8 and q4: two dimensions). */
 bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_t dims,
                       uint64_t *ret_bytes);
 const char *rwl_encoding_name(enum rwl_encoding encoding); /* "f16" */

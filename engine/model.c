@@ -29,6 +29,22 @@ static const char *print_shape(const uint64_t *shape, uint32_t dims, char *text,
     return text;
 }
 
+/* The pass cuts three-dimensional tensors into slices and reads single rows of the embedding:
+ * neither can be quantised. */
+static bool takes_encoding(const struct rwl_tensor_need *need, enum rwl_encoding encoding)
+{
+    switch (encoding) {
+    case RWL_ENCODING_F32: return true;
+    case RWL_ENCODING_F16: return need->kind != RWL_KIND_VECTOR;
+    case RWL_ENCODING_Q8:
+    case RWL_ENCODING_Q4:
+        return need->kind == RWL_KIND_PROJECTION ||
+               (need->kind == RWL_KIND_MATRIX && need->dims == 2);
+    case RWL_ENCODING_COUNT: break;
+    }
+    return false;
+}
+
 /* The tensor of that need, checked. Not there: BAD_FILE, or NULL if optional. */
 static int find(const struct rwl_model *model, struct rwl_arch_walk *walk,
                 const struct rwl_tensor_need *need, bool optional,
@@ -48,11 +64,12 @@ static int find(const struct rwl_model *model, struct rwl_arch_walk *walk,
                              need->name,
                              print_shape(tensor->shape, tensor->dims, found, sizeof(found)),
                              print_shape(need->shape, need->dims, expected, sizeof(expected)));
-    if (tensor->encoding != RWL_ENCODING_F32 &&
-        (tensor->encoding != RWL_ENCODING_F16 || need->kind == RWL_KIND_VECTOR))
+    if (!takes_encoding(need, tensor->encoding))
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is encoded as %s, expected %s",
                              path, need->name, rwl_encoding_name(tensor->encoding),
-                             need->kind == RWL_KIND_VECTOR ? "f32" : "f32 or f16");
+                             need->kind == RWL_KIND_VECTOR           ? "f32"
+                             : takes_encoding(need, RWL_ENCODING_Q8) ? "f32, f16, q8 or q4"
+                                                                     : "f32 or f16");
     if ((tensor->section == RWL_SECTION_EMBEDDING) != (need->kind == RWL_KIND_EMBEDDING))
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is in section %s, expected %s",
                              path, need->name, rwl_section_name(tensor->section),

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* Quantised weights with SDOT, which adds four products of bytes to each 32-bit sum. */
+#include "engine/quant_arm.h"
+
+typedef int32x4x2_t q8_sums, q4_sums;
+
+static inline q8_sums start_with(int32_t value)
+{
+    q8_sums sums = { { vdupq_n_s32(value), vdupq_n_s32(value) } };
+    return sums;
+}
+
+static inline q8_sums q8_start(const struct rwl_group *x)
+{
+    (void)x;
+    return start_with(0);
+}
+
+static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+{
+    for (int h = 0; h < 2; h++)
+        sums.val[h] = vdotq_s32(vdotq_s32(sums.val[h], w0.val[h], x0.val[h]), w1.val[h], x1.val[h]);
+    return sums;
+}
+
+static inline f8 q8_finish(q8_sums sums, const struct rwl_group *x)
+{
+    (void)x;
+    return f8_from(sums.val[0], sums.val[1]);
+}
+
+static inline q4_sums q4_start(const struct rwl_group *x)
+{
+    return start_with(-RWL_ZERO_QUANT_Q4 * x->sum);
+}
+
+static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+{
+    return q8_add(sums, w0, w1, x0, x1);
+}
+
+static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)
+{
+    return q8_finish(sums, x);
+}
+
+#include "engine/quant_vector.h"
+
+void rwl_quant_init_dotprod(struct rwl_kernels *kernels)
+{
+    quant_fill(kernels);
+}

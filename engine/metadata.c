@@ -75,8 +75,11 @@ bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_
     case RWL_ENCODING_F16: bytes = 2; break;
     case RWL_ENCODING_Q8:
     case RWL_ENCODING_Q4:
-        return dims == 2 && shape[1] < UINT64_C(1) << 56 &&
-               rwl_mul_u64(rwl_strips(shape[0]), rwl_strip_bytes(encoding, shape[1]), ret_bytes);
+        if (dims != 2 || shape[1] >= UINT64_C(1) << 56 ||
+            !rwl_mul_u64(rwl_strips(shape[0]), rwl_strip_bytes(encoding, shape[1]), &bytes))
+            return false;
+        *ret_bytes = bytes;
+        return true;
     default: return false;
     }
     for (uint32_t i = 0; i < dims; i++)

@@ -78,6 +78,19 @@ cmp -s "$folder/serial" "$folder/chunk" || fail "logits differ between serial an
 expect 1 'not the model|is missing' import-state "$models/base.pth" "$demo" "$folder/x.rwkvs"
 expect 0 'blocks.N.att.time_state' import-state --help
 
+expect 2 'needs --output FILE or --dry-run' compress "$demo"
+expect 2 'none of q8' compress "$demo" -o "$folder/x.rwkvl" --preset q9
+expect 1 'cannot create' compress "$demo" -o "$folder/no/x.rwkvl"
+expect 0 '^ffn +f16 +q4 +12 +6291456 +1769472$' compress "$demo" --preset q4 --dry-run
+for preset in q8 q4; do
+    expect 0 '' compress "$demo" -o "$folder/$preset.rwkvl" --preset $preset --threads 1
+    expect 0 '' compress "$demo" --output "$folder/again.rwkvl" --preset $preset --threads 3
+    cmp -s "$folder/$preset.rwkvl" "$folder/again.rwkvl" || fail "$preset: threads change the file"
+    expect 0 "^  head +$preset +1 tensors" info --verify "$folder/$preset.rwkvl"
+    expect 1 "is $preset already" compress "$folder/$preset.rwkvl" -o "$folder/x.rwkvl"
+done
+[ ! -e "$folder/x.rwkvl" ] || fail "compress left a file behind"
+
 prompt=$(printf 'User: back up 2 meters now\n\nAssistant:')
 expect 0 '^ \[\{"action":"drive","meters":-2\}\]$' \
     generate "$demo" "$prompt" --temperature 0 --stop "

@@ -6,7 +6,9 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "compress/quantise.h"
 #include "engine/arch.h"
+#include "engine/float16.h"
 #include "engine/tokenizer.h"
 
 #include <check.h>
@@ -122,6 +124,27 @@ static void build_vocabulary(void **ret_section, size_t *ret_size)
         rwl_tokenizer_build(pointers, sizes, ids, BYTES, "bytes", ret_section, ret_size, &err), 0);
 }
 
+/* data is f32 or f16, by the size the tensor had. */
+static void quantise(const struct rwl_tensor *tensor, const void *data, uint8_t *strips)
+{
+    const size_t rows = (size_t)tensor->shape[0], columns = (size_t)tensor->shape[1];
+    const bool wide = tensor->size == rows * columns * 4;
+    float *values = malloc(RWL_STRIP_ROWS * columns * sizeof(*values));
+
+    for (size_t first = 0; first < rows; first += RWL_STRIP_ROWS) {
+        const size_t n = rows - first < RWL_STRIP_ROWS ? rows - first : RWL_STRIP_ROWS;
+        const char *at = (const char *)data + first * columns * (wide ? 4 : 2);
+        for (size_t i = 0; i < n * columns; i++)
+            if (wide)
+                memcpy(&values[i], at + 4 * i, 4);
+            else
+                values[i] = rwl_float16_widen(rwl_load_u16(at + 2 * i));
+        ck_assert(rwl_quantise_strip(tensor->encoding, values, n, columns, NULL, NULL, strips));
+        strips += rwl_strip_bytes(tensor->encoding, columns);
+    }
+    free(values);
+}
+
 static void put(struct rwl_model_writer *writer, uint32_t index, const struct rwl_tensor *tensor,
                 const void *data)
 {
@@ -129,11 +152,13 @@ static void put(struct rwl_model_writer *writer, uint32_t index, const struct rw
     uint64_t size;
 
     ck_assert(rwl_tensor_bytes(tensor->encoding, tensor->shape, tensor->dims, &size));
-    void *zeros = calloc(1, (size_t)size);
-    ck_assert_msg(rwl_model_writer_put(writer, index, 0, size == tensor->size ? data : zeros,
+    uint8_t *made = calloc(1, (size_t)size);
+    if (rwl_encoding_is_quantised(tensor->encoding))
+        quantise(tensor, data, made);
+    ck_assert_msg(rwl_model_writer_put(writer, index, 0, size == tensor->size ? data : made,
                                        (size_t)size, &err) == 0,
                   "%s", err.text);
-    free(zeros);
+    free(made);
 }
 
 static void write_model(const struct fixture *fixture, struct tensors *tensors,

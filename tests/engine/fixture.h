@@ -21,8 +21,8 @@ struct fixture {
 };
 
 void fixture_load(const char *name, struct fixture *ret_fixture);
-/* The same with the metadata changed before the file is written; a tensor whose size changes
- * is filled with zeros. */
+/* The same with the metadata changed before the file is written; a tensor whose encoding becomes
+ * q8 or q4 is quantised, another whose size changes is filled with zeros. */
 void fixture_load_edited(const char *name, void (*edit)(struct rwl_metadata *metadata),
                          struct fixture *ret_fixture);
 void fixture_finish(struct fixture *fixture); /* removes the model file too */

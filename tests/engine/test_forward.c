@@ -136,6 +136,66 @@ START_TEST(recorded_logits)
 }
 END_TEST
 
+/* Every matrix that may be quantised, whatever its size, to `wanted`. */
+static enum rwl_encoding wanted;
+
+static void quantise_all(struct rwl_metadata *metadata)
+{
+    for (uint32_t i = 0; i < metadata->tensor_count; i++)
+        if (metadata->tensors[i].dims == 2 && metadata->tensors[i].section != RWL_SECTION_EMBEDDING)
+            metadata->tensors[i].encoding = wanted;
+}
+
+/* Case i: each fixture as it is, then each in q8, then each in q4. */
+enum { VARIANT_COUNT = 3 * FIXTURE_COUNT };
+
+static void load_variant(int i, struct fixture *ret_fixture)
+{
+    wanted = i / FIXTURE_COUNT == 1 ? RWL_ENCODING_Q8 : RWL_ENCODING_Q4;
+    fixture_load_edited(fixture_names[i % FIXTURE_COUNT], i < FIXTURE_COUNT ? NULL : quantise_all,
+                        ret_fixture);
+}
+
+/* Quantised models come near the recorded logits, on every instruction set. */
+START_TEST(quantised_logits)
+{
+    static const uint32_t sets[] = { RWL_CPU_NONE, UINT32_MAX };
+    struct fixture fixture;
+    load_variant(FIXTURE_COUNT + _i, &fixture);
+    struct rwl_model *model = fixture_open(&fixture);
+    const size_t count = (size_t)fixture.token_count * fixture.hparams.vocab_size;
+    float *logits = malloc(count * sizeof(float));
+
+    for (size_t i = 0; i < sizeof(sets) / sizeof(*sets); i++) {
+        struct rwl_engine *engine = create_engine(model, 2, fixture.token_count, sets[i]);
+        struct rwl_state *state = create_state(model);
+        step(engine,
+             &(struct rwl_step_item){ .state = state,
+                                      .tokens = fixture.tokens,
+                                      .count = fixture.token_count,
+                                      .all_logits = true,
+                                      .logits = logits },
+             1);
+        double errors = 0, squares = 0;
+        for (size_t k = 0; k < count; k++) {
+            const double error = (double)logits[k] - (double)fixture.logits[k];
+            errors += error * error;
+            squares += (double)fixture.logits[k] * (double)fixture.logits[k];
+        }
+        const double error = sqrt(errors / squares);
+        printf("%s in %s, %s: relative error of the logits %.2g\n",
+               fixture_names[_i % FIXTURE_COUNT], rwl_encoding_name(wanted),
+               rwl_engine_kernels(engine), error);
+        ck_assert_double_lt(error, wanted == RWL_ENCODING_Q8 ? 0.05 : 0.5);
+        rwl_state_destroy(state);
+        rwl_engine_destroy(engine);
+    }
+    free(logits);
+    rwl_model_close(model);
+    fixture_finish(&fixture);
+}
+END_TEST
+
 enum { SESSIONS = 5, LENGTH = 40, BATCH_ROWS = 24 };
 
 static uint32_t random_seed;
@@ -189,7 +249,7 @@ static bool all_done(const struct session *sessions)
 START_TEST(bits_do_not_depend_on_the_schedule)
 {
     struct fixture fixture;
-    fixture_load(fixture_names[_i], &fixture);
+    load_variant(_i, &fixture);
     struct rwl_model *model = fixture_open(&fixture);
     const size_t vocab_size = fixture.hparams.vocab_size;
     const size_t bytes = LENGTH * vocab_size * sizeof(float);
@@ -239,7 +299,7 @@ END_TEST
 START_TEST(a_step_allocates_nothing)
 {
     struct fixture fixture;
-    fixture_load(fixture_names[_i], &fixture);
+    load_variant(_i, &fixture);
     struct rwl_model *model = fixture_open(&fixture);
     struct rwl_engine *engine = create_engine(model, 2, 0, 0);
     struct rwl_state *state = create_state(model), *other = create_state(model);
@@ -366,8 +426,9 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, recorded_logits, 0,
                         FIXTURE_COUNT * (int)(sizeof(columns) / sizeof(*columns)));
-    tcase_add_loop_test(tests, bits_do_not_depend_on_the_schedule, 0, FIXTURE_COUNT);
-    tcase_add_loop_test(tests, a_step_allocates_nothing, 0, FIXTURE_COUNT);
+    tcase_add_loop_test(tests, quantised_logits, 0, 2 * FIXTURE_COUNT);
+    tcase_add_loop_test(tests, bits_do_not_depend_on_the_schedule, 0, VARIANT_COUNT);
+    tcase_add_loop_test(tests, a_step_allocates_nothing, 0, VARIANT_COUNT);
     tcase_add_test(tests, bad_items);
     tcase_add_test(tests, engine_options);
     return run_case(tests);

@@ -244,6 +244,30 @@ START_TEST(names_of_unknown_values)
     ck_assert_uint_eq(bytes, 7);
     ck_assert(rwl_tensor_bytes(RWL_ENCODING_F16, huge + 1, 2, &bytes));
     ck_assert_uint_eq(bytes, 8);
+    ck_assert(
+        !rwl_tensor_bytes(RWL_ENCODING_Q8, (uint64_t[]){ 1ull << 50, 1ull << 50 }, 2, &bytes));
+    ck_assert(!rwl_tensor_bytes(RWL_ENCODING_Q4, (uint64_t[]){ 8, UINT64_MAX }, 2, &bytes));
+    ck_assert_uint_eq(bytes, 8);
+    static const struct {
+        enum rwl_encoding encoding;
+        uint32_t dims;
+        uint64_t shape[3], bytes; /* 0: there is no such tensor */
+    } quantised[] = {
+        { RWL_ENCODING_Q8, 1, { 32 }, 0 },
+        { RWL_ENCODING_Q4, 1, { 32 }, 0 },
+        { RWL_ENCODING_Q8, 3, { 8, 32, 32 }, 0 },
+        { RWL_ENCODING_Q8, 2, { 1, 1 }, 64 + 256 },
+        { RWL_ENCODING_Q4, 2, { 8, 32 }, 64 + 128 },
+        { RWL_ENCODING_Q4, 2, { 9, 33 }, 2 * (64 + 2 * 128) },
+        { RWL_ENCODING_Q8, 2, { 16, 128 }, 2 * (64 + 4 * 256) },
+        { RWL_ENCODING_Q8, 2, { 16, 129 }, 2 * (2 * 64 + 5 * 256) },
+        { RWL_ENCODING_Q4, 2, { 768, 3072 }, 96 * (24 * 64 + 96 * 128) },
+    };
+    for (size_t i = 0; i < sizeof quantised / sizeof *quantised; i++) {
+        bytes = 0;
+        rwl_tensor_bytes(quantised[i].encoding, quantised[i].shape, quantised[i].dims, &bytes);
+        ck_assert_uint_eq(bytes, quantised[i].bytes);
+    }
 }
 END_TEST
 

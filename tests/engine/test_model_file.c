@@ -660,7 +660,7 @@ static const struct {
     { wrong_shape_zero, RWL_ERR_BAD_FILE, "(emb.weight): field shape" },
     { wrong_shape_huge, RWL_ERR_BAD_FILE, "field size" },
     { wrong_dims, RWL_ERR_BAD_FILE, "field shape: 0 dimensions" },
-    { wrong_encoding, RWL_ERR_UNSUPPORTED, "field encoding: 2 is not known" },
+    { wrong_encoding, RWL_ERR_UNSUPPORTED, "field encoding: 4 is not known" },
     { wrong_section, RWL_ERR_BAD_FILE, "field section: 7" },
     { wrong_section_vocabulary, RWL_ERR_BAD_FILE, "field section: 1" },
     { wrong_layer, RWL_ERR_BAD_FILE, "field layer: 2 is outside 0 to 1" },

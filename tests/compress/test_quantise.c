@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Strips of q8 and q4 from floats: how far a number may be from what it was, that every place
+ * holds its number, and that errors passed on make the product's error smaller.
+ */
+#include "compress/quantise.h"
+#include "engine/float16.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 100, MOST_COLUMNS = 300 };
+
+static uint64_t random_state = 1;
+
+static uint32_t random_bits(void)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(random_state >> 32);
+}
+
+static float uniform(float low, float high)
+{
+    return low + (high - low) * (float)random_bits() * 0x1p-32f;
+}
+
+struct strip {
+    enum rwl_encoding encoding;
+    size_t rows, columns, bytes;
+    float values[RWL_STRIP_ROWS * MOST_COLUMNS];
+    uint8_t *at; /* with a guard behind */
+};
+
+static void random_strip(struct strip *strip, int round)
+{
+    strip->encoding = round % 2 ? RWL_ENCODING_Q8 : RWL_ENCODING_Q4;
+    strip->rows = 1 + random_bits() % RWL_STRIP_ROWS;
+    strip->columns = 1 + random_bits() % MOST_COLUMNS;
+    strip->bytes = (size_t)rwl_strip_bytes(strip->encoding, strip->columns);
+    strip->at = malloc(strip->bytes + 1);
+    strip->at[strip->bytes] = 0x5a;
+    for (size_t i = 0; i < strip->rows * strip->columns; i++)
+        strip->values[i] = i / 100 % 4 == 3 ? 0 : uniform(-0.2f, 0.2f);
+}
+
+static void finish_strip(struct strip *strip)
+{
+    ck_assert_uint_eq(strip->at[strip->bytes], 0x5a);
+    free(strip->at);
+}
+
+START_TEST(numbers_stay_near)
+{
+    static struct strip strip;
+    for (int round = 0; round < ROUNDS; round++) {
+        random_strip(&strip, round);
+        float values[RWL_STRIP_ROWS * MOST_COLUMNS];
+        memcpy(values, strip.values, sizeof(values));
+        ck_assert(rwl_quantise_strip(strip.encoding, values, strip.rows, strip.columns, NULL, NULL,
+                                     strip.at));
+        ck_assert_mem_eq(values, strip.values, strip.rows * strip.columns * sizeof(float));
+        for (uint32_t row = 0; row < strip.rows; row++)
+            for (size_t column = 0; column < strip.columns; column++) {
+                const float *group = strip.values + row * strip.columns + column / 32 * 32;
+                const size_t left = strip.columns - column / 32 * 32;
+                float largest = 0;
+                for (size_t i = 0; i < left && i < 32; i++)
+                    largest = fmaxf(largest, fabsf(group[i]));
+                const double got =
+                    (double)rwl_quantised_value(strip.encoding, strip.at, row, column);
+                const double error = fabs(got - (double)group[column % 32]);
+                /* half a step, and what the range's end or the scale's rounding adds */
+                ck_assert_double_le(error,
+                                    (double)largest *
+                                        (strip.encoding == RWL_ENCODING_Q8 ? 0.51 / 127 : 0.25));
+            }
+        finish_strip(&strip);
+    }
+}
+END_TEST
+
+/* What fills up a strip is zero, and the same numbers always give the same bytes. */
+START_TEST(padding_and_repetition)
+{
+    static struct strip strip;
+    for (int round = 0; round < ROUNDS; round++) {
+        random_strip(&strip, round);
+        uint8_t *again = malloc(strip.bytes);
+        memset(strip.at, 0xff, strip.bytes);
+        memset(again, 0, strip.bytes);
+        rwl_quantise_strip(strip.encoding, strip.values, strip.rows, strip.columns, NULL, NULL,
+                           strip.at);
+        rwl_quantise_strip(strip.encoding, strip.values, strip.rows, strip.columns, NULL, NULL,
+                           again);
+        ck_assert_mem_eq(strip.at, again, strip.bytes);
+        for (uint32_t row = 0; row < RWL_STRIP_ROWS; row++)
+            for (size_t c = row < strip.rows ? strip.columns : 0;
+                 c < rwl_groups(strip.columns) * 32; c++)
+                ck_assert_float_eq(rwl_quantised_value(strip.encoding, strip.at, row, c), 0);
+        free(again);
+        finish_strip(&strip);
+    }
+}
+END_TEST
+
+START_TEST(too_large_for_a_scale)
+{
+    float values[32] = { [5] = 1e8f };
+    uint8_t strip[RWL_SCALES_BYTES + RWL_GROUP_BYTES_Q8];
+    for (int encoding = RWL_ENCODING_Q8; encoding <= RWL_ENCODING_Q4; encoding++)
+        ck_assert(!rwl_quantise_strip(encoding, values, 1, 32, NULL, NULL, strip));
+    values[5] = 1e5f;
+    for (int encoding = RWL_ENCODING_Q8; encoding <= RWL_ENCODING_Q4; encoding++) {
+        ck_assert(rwl_quantise_strip(encoding, values, 1, 32, NULL, NULL, strip));
+        ck_assert_float_eq_tol(rwl_quantised_value(encoding, strip, 0, 5), 1e5f, 100);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("compress");
+    TCase *tests = tcase_create("quantise");
+    tcase_add_test(tests, numbers_stay_near);
+    tcase_add_test(tests, padding_and_repetition);
+    tcase_add_test(tests, too_large_for_a_scale);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

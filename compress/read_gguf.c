@@ -310,6 +310,7 @@ static int check_sizes(const struct rwl_gguf *gguf, const struct rwl_converted *
         .layer_prefix = "blk.",
         .embedding = "token_embd.weight",
         .layers = gguf->layers,
+        .vocab_size = gguf->token_count, /* padded by the converter */
         .width = gguf->width,
     };
     return rwl_converted_check_sizes(converted, &sizes, gguf->cursor.err);

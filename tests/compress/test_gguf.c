@@ -464,7 +464,7 @@ static const struct {
       "rwkv7.rescale_every_n_layers is 18446744073709551615" },
     { "rwkv7.block_count", U32, B("\3\0\0\0"), "has tensors of 2 layers, expected 3" },
     { "rwkv7.embedding_length", U32, B("\3\0\0\0"),
-      "tensor token_embd.weight has shape [260,4], expected [0,3]" },
+      "tensor token_embd.weight has shape [260,4], expected [260,3]" },
     { "rwkv7.attention.layer_norm_epsilon", F32, B("\0\0\0\0"),
       "layer_norm_epsilon is 0, expected 0 to 1" },
     { "rwkv7.attention.layer_norm_epsilon", F32, B("\0\0\xc0\x7f"), "layer_norm_epsilon is nan" },
@@ -571,6 +571,9 @@ static const struct {
     struct entry entry;
     const char *error;
 } tensors[] = {
+    { 0,
+      { "token_embd.weight", 2, { C, V - 1 }, 0, 0 },
+      "tensor token_embd.weight has shape [259,4], expected [260,4]" },
     { 0,
       { "token_embd.weight", 0, { 0 }, 0, 0 },
       "tensor token_embd.weight: 0 dimensions, expected 1 to 4" },

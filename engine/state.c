@@ -30,7 +30,7 @@ enum {
     AT_FINGERPRINT = 32,
     AT_TOKENS = 48,
     AT_CHECKSUM = 56,
-    HEADER_BYTES = 64,
+    HEADER_BYTES = RWL_STATE_HEADER_BYTES,
     ALIGNMENT = 64,
 };
 
@@ -167,9 +167,10 @@ static float load_float(const unsigned char *at)
     return value;
 }
 
-static int check_header(const struct rwl_model *model, const unsigned char *bytes, size_t size,
-                        const char *name, struct rwl_error *err)
+int rwl_state_check_header(const struct rwl_model *model, const void *header, size_t size,
+                           const char *name, uint64_t *ret_tokens, struct rwl_error *err)
 {
+    const unsigned char *bytes = header;
     unsigned char sizes[20];
 
     if (size < HEADER_BYTES || memcmp(bytes, magic, sizeof(magic)) != 0)
@@ -188,8 +189,7 @@ static int check_header(const struct rwl_model *model, const unsigned char *byte
     if (size != rwl_state_export_bytes(model))
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: %zu bytes, expected %zu", name, size,
                              rwl_state_export_bytes(model));
-    if (rwl_load_u64(bytes + AT_CHECKSUM) != checksum(bytes, size))
-        return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: the checksum is wrong", name);
+    *ret_tokens = rwl_load_u64(bytes + AT_TOKENS);
     return 0;
 }
 
@@ -198,15 +198,18 @@ int rwl_state_import(struct rwl_state *state, const void *data, size_t size, con
 {
     const unsigned char *bytes = data, *numbers = bytes + HEADER_BYTES;
 
-    int status = check_header(state->model, bytes, size, name, err);
+    uint64_t tokens;
+    int status = rwl_state_check_header(state->model, bytes, size, name, &tokens, err);
     if (status)
         return status;
+    if (rwl_load_u64(bytes + AT_CHECKSUM) != checksum(bytes, size))
+        return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: the checksum is wrong", name);
     const size_t count = data_floats(state->model);
     for (size_t i = 0; i < count; i++)
         if (!isfinite(load_float(numbers + 4 * i)))
             return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: number %zu is not finite", name, i);
     for (size_t i = 0; i < count; i++)
         state->data[i] = load_float(numbers + 4 * i);
-    state->tokens = rwl_load_u64(bytes + AT_TOKENS);
+    state->tokens = tokens;
     return 0;
 }

@@ -34,6 +34,11 @@ uint64_t rwl_state_tokens(const struct rwl_state *state);
 /* Versioned bytes with the model's fingerprint and a checksum, for files and wires. */
 size_t rwl_state_export_bytes(const struct rwl_model *model);
 void rwl_state_export(const struct rwl_state *state, void *data);
+/* What import refuses for its header, from the first RWL_STATE_HEADER_BYTES of bytes that are
+ * size in all (or from fewer, if size is). Then the tokens the state has read. */
+enum { RWL_STATE_HEADER_BYTES = 64 };
+int rwl_state_check_header(const struct rwl_model *model, const void *header, size_t size,
+                           const char *name, uint64_t *ret_tokens, struct rwl_error *err);
 /* Refuses bytes of another model (RWL_ERR_WRONG_MODEL), a wrong size, version or checksum, and
  * numbers that are not finite; the state is then unchanged. name is for the error line. */
 int rwl_state_import(struct rwl_state *state, const void *data, size_t size, const char *name,

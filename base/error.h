@@ -37,6 +37,7 @@
     X(DENIED, -36, "denied", "The caller may not do this.")                                        \
     X(SHUTDOWN, -37, "shutdown", "The daemon is shutting down.")                                   \
     X(SLOW_READER, -38, "slow_reader", "The peer does not read what it asked for.")                \
+    X(NO_STATE, -39, "no_state", "There is no saved state of this name.")                          \
     X(TIMEOUT, -50, "timeout", "No answer came in time.")                                          \
     X(CLOSED, -51, "closed", "The peer closed the connection.")                                    \
     X(REMOTE, -52, "remote", "The daemon answered with an error.")

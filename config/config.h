@@ -24,6 +24,8 @@ struct rwl_config {
 
     struct rwl_str log_level; /* log.level: error|warning|notice|info|debug */
 
+    struct rwl_str states_folder; /* states.folder; empty: none */
+
     int64_t engine_threads; /* engine.threads; 0: as many as the CPUs allow */
     int64_t engine_batch;   /* engine.batch: sessions in one step */
     int64_t engine_chunk;   /* engine.prompt_chunk: prompt tokens in one step */

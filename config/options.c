@@ -59,6 +59,12 @@ const struct rwl_field rwl_config_fields[] = {
                 "(starts, stops, reloads), info (sessions and connections as well), debug (every "
                 "request)."),
 
+    TEXT("states.folder", states_folder, .max = PATH_BYTES, .flags = RWL_FIELD_RELOAD,
+         .doc = "Folder of saved states that clients may name for a session to begin with: files "
+                "NAME.rwkvs, as `rwkvlite-model import-state` writes them. Every client may list "
+                "and use them. Empty means none. The system service has a place for it, a folder "
+                "in its StateDirectory: /var/lib/rwkvlited/states."),
+
     INTEGER("engine.threads", engine_threads, 0, 0, 256,
             .doc = "Threads that compute, the engine's own included; 0 means one for each CPU "
                    "the daemon may use. Beyond the number of real cores more threads make it "

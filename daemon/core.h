@@ -12,6 +12,7 @@
 #define RWL_DAEMON_CORE_H
 
 #include "daemon/mailbox.h"
+#include "daemon/saved_state.h"
 #include "daemon/session.h"
 #include "engine/engine.h"
 #include "engine/model.h"
@@ -39,13 +40,14 @@ struct rwl_core {
 
     size_t connections; /* open now */
     struct rwl_session_table sessions;
+    struct rwl_saved_state_table saved_states;
     struct rwl_job *jobs;        /* all, by deadline, then arrival */
     size_t job_count;            /* of them */
     size_t running_count;        /* of them: started */
     uint64_t job_sequence;       /* made so far */
     struct rwl_state *spare[64]; /* states without a user, kept for the next one */
     size_t spare_count, spare_limit;
-    size_t state_count; /* in existence, spare ones included */
+    size_t state_count; /* in existence, spare and saved ones included */
     struct rwl_counters counters;
 
     struct rwl_mailbox *replies;

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct rwl_engine_thread {
     struct rwl_core core; /* the thread's own */
@@ -36,6 +37,13 @@ static void close_peer(struct rwl_core *core, struct rwl_peer *peer)
     peer->left.kind = RWL_LETTER_GONE;
     peer->left.peer = peer;
     rwl_core_post(core, &peer->left);
+}
+
+static void swap_folder(struct rwl_core *core, struct rwl_letter *letter)
+{
+    char *before = core->saved_states.folder;
+    core->saved_states.folder = letter->states_folder;
+    letter->states_folder = before;
 }
 
 static void log_request(const struct rwl_request *request)
@@ -66,6 +74,7 @@ static bool handle_letter(struct rwl_engine_thread *thread, struct rwl_letter *l
         break;
     case RWL_LETTER_LIMITS:
         core->limits = letter->limits;
+        swap_folder(core, letter);
         rwl_core_post(core, letter);
         break;
     case RWL_LETTER_STOP:
@@ -112,6 +121,9 @@ static int open_engine(struct rwl_core *core, const struct rwl_engine_settings *
     core->vocab_size = core->metadata->hparams.vocab_size;
     core->limits = settings->limits;
     core->started_ns = rwl_clock_ns();
+    core->saved_states.folder = strdup(settings->states_folder);
+    if (!core->saved_states.folder)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "the engine thread: no memory");
     core->on_reply = settings->on_reply;
     core->on_reply_data = settings->on_reply_data;
     core->spare_limit = sizeof core->spare / sizeof *core->spare;
@@ -133,6 +145,7 @@ static void close_engine(struct rwl_core *core)
     while (core->sessions.count > 0)
         rwl_session_destroy(core, core->sessions.items[core->sessions.count - 1]);
     free(core->sessions.items);
+    rwl_saved_states_finish(core);
     while (core->spare_count > 0)
         rwl_state_destroy(core->spare[--core->spare_count]);
     rwl_scheduler_destroy(core->scheduler);

@@ -15,6 +15,7 @@ struct rwl_engine_settings {
     const char *model_path;
     uint32_t threads, batch, chunk;
     struct rwl_limits limits;
+    const char *states_folder;    /* "": none; copied */
     void (*on_reply)(void *data); /* called on the engine thread when there is a reply to take */
     void *on_reply_data;
 };

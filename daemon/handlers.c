@@ -200,6 +200,7 @@ rwl_handler *const rwl_handlers[RWL_METHOD_COUNT] = {
     [RWL_METHOD_SESSION_RESET] = rwl_handle_session_reset,
     [RWL_METHOD_SESSION_CLOSE] = rwl_handle_session_close,
     [RWL_METHOD_SESSION_FEED] = rwl_handle_session_feed,
+    [RWL_METHOD_STATE_LIST] = rwl_handle_state_list,
     [RWL_METHOD_GENERATE] = rwl_handle_generate,
     [RWL_METHOD_CANCEL] = rwl_handle_cancel,
     [RWL_METHOD_TOKEN] = NULL,

@@ -23,6 +23,9 @@ rwl_handler rwl_handle_session_open, rwl_handle_session_list, rwl_handle_session
     rwl_handle_session_fork, rwl_handle_session_reset, rwl_handle_session_close,
     rwl_handle_session_feed;
 
+/* handlers_state.c */
+rwl_handler rwl_handle_state_list;
+
 /* handlers_generate.c */
 rwl_handler rwl_handle_generate, rwl_handle_cancel;
 

@@ -18,10 +18,18 @@ void rwl_handle_generate(struct rwl_core *core, struct rwl_request *request, con
                            : INT64_MAX,
         .text = generate->prompt,
     };
+    if (generate->session.size && generate->state.size) {
+        rwl_error_set(&err, RWL_ERR_BAD_PARAM,
+                      "state: not with a session; session.open gives it one");
+        rwl_core_fail(core, request, &err);
+        return;
+    }
     if (generate->session.size)
         session = rwl_session_find(&core->sessions, request->peer, &generate->session, &err);
     if ((generate->session.size && !session) ||
+        rwl_saved_state_acquire(core, &generate->state, &job.origin, &err) ||
         rwl_generation_create(core, &request->arena, generate, &job.generation, &err)) {
+        rwl_saved_state_release(core, job.origin);
         rwl_core_fail(core, request, &err);
         return;
     }

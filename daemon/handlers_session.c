@@ -49,30 +49,54 @@ static void answer_opened(struct rwl_core *core, struct rwl_request *request,
     rwl_core_answer(core, request, &result);
 }
 
+/* Begins as origin (takes the reference; NULL: the zero state), or as what `like` is. */
 static void create(struct rwl_core *core, struct rwl_request *request, const struct rwl_str *name,
-                   const struct rwl_session *like)
+                   struct rwl_saved_state *origin, const struct rwl_session *like)
 {
     struct rwl_error err;
     struct rwl_session *session;
     if (rwl_session_create(core, request->peer, name, &session, &err)) {
+        rwl_saved_state_release(core, origin);
         rwl_core_fail(core, request, &err);
-    } else if (like && rwl_session_copy(core, session, like, &err)) {
+        return;
+    }
+    rwl_session_begin(core, session, origin);
+    if (like && rwl_session_copy(core, session, like, &err)) {
         rwl_session_destroy(core, session);
         rwl_core_fail(core, request, &err);
-    } else {
-        rwl_log(RWL_LOG_INFO, "session %s of user %u: %s", session->name, session->uid,
-                like ? "forked" : "opened");
-        answer_opened(core, request, session, true);
+        return;
     }
+    rwl_log(RWL_LOG_INFO, "session %s of user %u: %s", session->name, session->uid,
+            like ? "forked" : "opened");
+    answer_opened(core, request, session, true);
 }
 
 static void act_open(struct rwl_core *core, struct rwl_session *session,
                      struct rwl_request *request)
 {
     const struct rwl_session_open_params *params = request->message.params;
-    if (strcmp(params->existing.data, "reset") == 0)
-        rwl_session_reset(session);
+    struct rwl_saved_state *origin = NULL;
+    struct rwl_error err;
+    if (strcmp(params->existing.data, "reset") == 0) {
+        if (rwl_saved_state_acquire(core, &params->state, &origin, &err)) {
+            rwl_core_fail(core, request, &err);
+            return;
+        }
+        rwl_session_begin(core, session, origin);
+    }
     answer_opened(core, request, session, false);
+}
+
+/* A session that is not there yet. */
+static void open_new(struct rwl_core *core, struct rwl_request *request,
+                     const struct rwl_session_open_params *params)
+{
+    struct rwl_saved_state *origin = NULL;
+    struct rwl_error err;
+    if (rwl_saved_state_acquire(core, &params->state, &origin, &err))
+        rwl_core_fail(core, request, &err);
+    else
+        create(core, request, &params->name, origin, NULL);
 }
 
 static bool is_closing(const struct rwl_session *session)
@@ -91,7 +115,7 @@ void rwl_handle_session_open(struct rwl_core *core, struct rwl_request *request,
         open->name.size ? rwl_session_find(&core->sessions, request->peer, &open->name, &err)
                         : NULL;
     if (!session || session->owner) { /* made-up names are refused there */
-        create(core, request, &open->name, NULL);
+        open_new(core, request, open);
     } else if (is_closing(session)) { /* behind the close it will be a new one */
         submit_act(core, request, session, act_open, false);
     } else if (strcmp(open->existing.data, "fail") == 0) {
@@ -108,6 +132,7 @@ static void describe(const struct rwl_core *core, const struct rwl_session *sess
                      struct rwl_session_info *ret_info)
 {
     bool busy = session->first_job != NULL;
+    const char *origin = session->origin ? session->origin->name : "";
     *ret_info = (struct rwl_session_info){
         .session = name_of(session),
         .named = !session->owner,
@@ -115,6 +140,7 @@ static void describe(const struct rwl_core *core, const struct rwl_session *sess
         .tokens = (int64_t)rwl_session_tokens(session),
         .idle_ms = busy ? 0 : (now - session->used_ns) / RWL_NS_PER_MS,
         .state_bytes = (int64_t)rwl_session_bytes(core, session),
+        .state = { origin, strlen(origin) },
     };
     if (busy)
         for (const struct rwl_job *job = session->first_job->next_in_session; job;
@@ -163,7 +189,7 @@ static void act_fork(struct rwl_core *core, struct rwl_session *session,
                      struct rwl_request *request)
 {
     const struct rwl_session_fork_params *params = request->message.params;
-    create(core, request, &params->name, session);
+    create(core, request, &params->name, NULL, session);
 }
 
 void rwl_handle_session_fork(struct rwl_core *core, struct rwl_request *request, const void *params)

@@ -61,6 +61,7 @@ static void free_job(struct rwl_core *core, struct rwl_job *job)
 {
     if (!job->session)
         rwl_core_give_state(core, job->state);
+    rwl_saved_state_release(core, job->origin);
     rwl_generation_destroy(core, job->generation);
     free(job->tokens);
     free(job);
@@ -98,6 +99,8 @@ static int prepare(struct rwl_core *core, struct rwl_job *job, struct rwl_error 
         job->state = job->session->state;
     else if ((result = rwl_core_take_state(core, &job->state, err)))
         return result;
+    if (job->origin)
+        rwl_state_copy(job->state, job->origin->state);
     if (job->session)
         for (size_t i = 0; i < job->session->pending_count; i++)
             if (!rwl_job_push(job, job->session->pending[i]))
@@ -205,6 +208,7 @@ void rwl_job_submit(struct rwl_core *core, struct rwl_request *request, struct r
     if ((at_once || check_room(core, request->peer, &err) == 0) && !(made = malloc(sizeof *made)))
         rwl_error_set(&err, RWL_ERR_NOMEM, "%s: no memory", request->message.method->name);
     if (!made) {
+        rwl_saved_state_release(core, job->origin);
         rwl_generation_destroy(core, job->generation);
         rwl_core_fail(core, request, &err);
         return;

@@ -52,11 +52,12 @@ struct rwl_job {
     int64_t deadline_ns; /* INT64_MAX: none */
     uint64_t sequence;   /* by arrival */
     int64_t started_ns;
-    struct rwl_state *state; /* the session's, or borrowed from the spare ones */
-    struct rwl_str text;     /* to be tokenised; in the request's arena */
-    size_t text_offset;      /* tokenised up to here */
-    uint32_t *tokens;        /* [count] the session's pending ones, then the text's; later the
-                                one chosen last */
+    struct rwl_state *state;        /* the session's, or borrowed from the spare ones */
+    struct rwl_saved_state *origin; /* what a borrowed one begins as, a reference; or NULL */
+    struct rwl_str text;            /* to be tokenised; in the request's arena */
+    size_t text_offset;             /* tokenised up to here */
+    uint32_t *tokens; /* [count] the session's pending ones, then the text's; later the
+                         one chosen last */
     size_t count, capacity, at_token;  /* tokens[at_token..count) are still to be read */
     size_t carried;                    /* of tokens: the session's pending ones */
     size_t prompt_read;                /* of the prompt, as far as the model has read it */
@@ -68,7 +69,7 @@ struct rwl_job {
 /*
  * Makes a request a job of a session (NULL: none) and starts it if nothing is before it. Takes
  * the request in any case: it fails with RWL_ERR_LIMIT where too many wait. job: filled by the
- * caller with kind, text, deadline_ns, act, generation; copied.
+ * caller with kind, text, deadline_ns, act, generation, origin; copied.
  */
 void rwl_job_submit(struct rwl_core *core, struct rwl_request *request, struct rwl_session *session,
                     const struct rwl_job *job);

@@ -40,7 +40,7 @@ enum rwl_letter_kind {
     RWL_LETTER_CLOSED,  /* it has gone: end what it asked for, answer GONE */
     RWL_LETTER_REQUEST, /* a message of it */
     RWL_LETTER_PING,    /* answer PONG */
-    RWL_LETTER_LIMITS,  /* new limits; the letter is malloc'd and comes back to be freed */
+    RWL_LETTER_LIMITS,  /* new limits and folder; it is malloc'd and comes back to be freed */
     RWL_LETTER_STOP,    /* end everything, answer STOPPED, leave the thread */
     /* engine to loop */
     RWL_LETTER_ACCEPTED, /* a request became a job: the next one may be posted */
@@ -57,6 +57,7 @@ struct rwl_letter {
     struct rwl_peer *peer;
     struct rwl_request *request;
     struct rwl_limits limits; /* LIMITS */
+    char *states_folder;      /* LIMITS: malloc'd; comes back as the one that was before */
     struct rwl_buffer bytes;  /* ANSWER, PIECE: for the peer */
 };
 

@@ -83,6 +83,9 @@ static void on_hangup(uv_signal_t *handle, int number)
     } else if (rwl_settings_reload(server->line, server->settings, &err)) {
         rwl_log(RWL_LOG_ERROR, "reload: %s; nothing has changed", err.text);
         free(letter);
+    } else if (!(letter->states_folder = strdup(server->settings->config.states_folder.data))) {
+        rwl_log(RWL_LOG_ERROR, "reload: no memory; only the log level may have changed");
+        free(letter);
     } else {
         rwl_log_set_level(server->settings->config.log_level.data);
         server->limits = rwl_settings_limits(server->settings);
@@ -115,7 +118,10 @@ static void handle_letter(struct rwl_server *server, struct rwl_letter *letter)
         server->pinged = false;
         rwl_notify("WATCHDOG=1");
         break;
-    case RWL_LETTER_LIMITS: free(letter); break;
+    case RWL_LETTER_LIMITS:
+        free(letter->states_folder);
+        free(letter);
+        break;
     case RWL_LETTER_GONE: rwl_connection_on_gone(letter->peer->connection); break;
     case RWL_LETTER_STOPPED: end_stop(server); break;
     default: rwl_connection_on_letter(letter->peer->connection, letter); break;
@@ -185,6 +191,7 @@ static int start_engine(struct rwl_server *server, struct rwl_error *err)
         .batch = (uint32_t)config->engine_batch,
         .chunk = (uint32_t)chunk,
         .limits = server->limits,
+        .states_folder = config->states_folder.data,
         .on_reply = wake_loop,
         .on_reply_data = &server->replies,
     };

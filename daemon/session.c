@@ -4,6 +4,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/core.h"
+#include "daemon/saved_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +53,7 @@ struct rwl_session *rwl_session_find(const struct rwl_session_table *table,
     return NULL;
 }
 
-static int check_name(const struct rwl_str *name, struct rwl_error *err)
+int rwl_session_check_name(const char *parameter, const struct rwl_str *name, struct rwl_error *err)
 {
     for (size_t i = 0; i < name->size; i++) {
         char c = name->data[i];
@@ -60,11 +61,11 @@ static int check_name(const struct rwl_str *name, struct rwl_error *err)
             c == '.' || c == '_' || c == '-')
             continue;
         return rwl_error_set(err, RWL_ERR_BAD_PARAM,
-                             "name: '%.64s' holds more than A-Z, a-z, 0-9, '.', '_' and '-'",
-                             name->data);
+                             "%s: '%.64s' holds more than A-Z, a-z, 0-9, '.', '_' and '-'",
+                             parameter, name->data);
     }
     if (name->size > RWL_MAX_SESSION_NAME)
-        return rwl_error_set(err, RWL_ERR_BAD_PARAM, "name: longer than %d bytes",
+        return rwl_error_set(err, RWL_ERR_BAD_PARAM, "%s: longer than %d bytes", parameter,
                              RWL_MAX_SESSION_NAME);
     return 0;
 }
@@ -89,6 +90,7 @@ static int insert(struct rwl_session_table *table, struct rwl_session *session, 
 static void free_session(struct rwl_core *core, struct rwl_session *session)
 {
     rwl_core_give_state(core, session->state);
+    rwl_saved_state_release(core, session->origin);
     rwl_sampler_destroy(session->sampler);
     free(session->pending);
     free(session->logits);
@@ -103,7 +105,7 @@ int rwl_session_create(struct rwl_core *core, struct rwl_peer *peer, const struc
     const char *text = name->data;
     size_t size = name->size, place;
     bool found;
-    int result = check_name(name, err);
+    int result = rwl_session_check_name("name", name, err);
     if (result)
         return result;
     if ((int64_t)table->count >= core->limits.sessions)
@@ -158,6 +160,7 @@ void rwl_session_destroy(struct rwl_core *core, struct rwl_session *session)
 int rwl_session_copy(struct rwl_core *core, struct rwl_session *to, const struct rwl_session *from,
                      struct rwl_error *err)
 {
+    rwl_session_begin(core, to, rwl_saved_state_retain(from->origin));
     rwl_state_copy(to->state, from->state);
     int result = rwl_sampler_copy(to->sampler, from->sampler, err);
     if (!result && from->pending_count)
@@ -169,9 +172,20 @@ int rwl_session_copy(struct rwl_core *core, struct rwl_session *to, const struct
 
 void rwl_session_reset(struct rwl_session *session)
 {
-    rwl_state_reset(session->state);
+    if (session->origin)
+        rwl_state_copy(session->state, session->origin->state);
+    else
+        rwl_state_reset(session->state);
     rwl_sampler_reset_counts(session->sampler);
     rwl_session_set_pending(session, NULL, 0, NULL);
+}
+
+void rwl_session_begin(struct rwl_core *core, struct rwl_session *session,
+                       struct rwl_saved_state *origin)
+{
+    rwl_saved_state_release(core, session->origin);
+    session->origin = origin;
+    rwl_session_reset(session);
 }
 
 uint64_t rwl_session_tokens(const struct rwl_session *session)

@@ -3,10 +3,10 @@
  * Sessions and their table. Belongs to the engine thread.
  *
  * A session is what the model has read: a state, and behind it what was chosen or given but not
- * yet read. At rest exactly one of three holds: it has read nothing; or `pending` holds at least
- * one token, so that a continuation has something to read and so gets logits; or `logits` are
- * those that follow all that was read (after a generation that ended on a stop string or the end
- * token, which the session must not contain).
+ * yet read. At rest exactly one of three holds: it has read nothing of its own; or `pending` holds
+ * at least one token, so that a continuation has something to read and so gets logits; or `logits`
+ * are those that follow all that was read (after a generation that ended on a stop string or the
+ * end token, which the session must not contain).
  *
  * A named session belongs to a user ID. An unnamed one ("#1") belongs to a peer.
  */
@@ -24,15 +24,17 @@ struct rwl_core;
 struct rwl_job;
 struct rwl_peer;
 struct rwl_sampler;
+struct rwl_saved_state;
 struct rwl_state;
 struct rwl_str;
 
-enum { RWL_MAX_SESSION_NAME = 64 };
+enum { RWL_MAX_SESSION_NAME = 64 }; /* of saved states as well */
 
 struct rwl_session {
     char name[RWL_MAX_SESSION_NAME + 1];
     uid_t uid;
-    struct rwl_peer *owner; /* NULL: named */
+    struct rwl_peer *owner;         /* NULL: named */
+    struct rwl_saved_state *origin; /* what it began as, a reference; NULL: the zero state */
     struct rwl_state *state;
     struct rwl_sampler *sampler;
     uint32_t *pending; /* [pending_count] read after the state, before anything new */
@@ -65,9 +67,18 @@ void rwl_session_destroy(struct rwl_core *core, struct rwl_session *session);
 /* Makes to, which has read nothing, what from is. */
 int rwl_session_copy(struct rwl_core *core, struct rwl_session *to, const struct rwl_session *from,
                      struct rwl_error *err);
+/* It has read nothing again, and is what it began as. */
 void rwl_session_reset(struct rwl_session *session);
+/* The same, but it begins as origin (NULL: the zero state), whose reference it takes over. */
+void rwl_session_begin(struct rwl_core *core, struct rwl_session *session,
+                       struct rwl_saved_state *origin);
 
-/* Tokens it contains: read by the state, or pending. */
+/* Letters, digits and a few signs: for sessions and saved states alike. parameter: for the error
+ * line. An empty name passes. */
+int rwl_session_check_name(const char *parameter, const struct rwl_str *name,
+                           struct rwl_error *err);
+
+/* Tokens it contains: read by the state (a saved one's included), or pending. */
 uint64_t rwl_session_tokens(const struct rwl_session *session);
 /* Bytes of memory it takes. */
 size_t rwl_session_bytes(const struct rwl_core *core, const struct rwl_session *session);

@@ -213,7 +213,11 @@ static const struct rwl_field session_open_params[] = {
                    "session."),
     RWL_STR(S, existing, .def.s = "use", .choices = "use|fail|reset",
             .doc = "What to do if the caller has a session of this name: use it as it is, fail, or "
-                   "reset it to having read nothing."),
+                   "reset it, to begin anew with the state given here."),
+    RWL_STR(S, state, .max = MAX_SESSION_NAME,
+            .doc = "Name of a saved state that the session begins with: letters, digits, `.`, `_` "
+                   "and `-`, no `.` at its beginning; state.list lists them. Empty: it begins with "
+                   "nothing read. A session that is used as it is does not take the state."),
 #undef S
     { 0 }
 };
@@ -239,6 +243,7 @@ static const struct rwl_field session_info[] = {
     RWL_I64(S, queued, .doc = "Requests that wait for it."),
     RWL_I64(S, idle_ms, .doc = "Milliseconds since it was last used; 0 while busy."),
     RWL_I64(S, state_bytes, .doc = "Bytes of memory its state takes now."),
+    RWL_STR(S, state, .doc = "Name of the saved state that it began with; empty for none."),
 #undef S
     { 0 }
 };
@@ -286,12 +291,36 @@ static const struct rwl_field session_feed_result[] = {
     { 0 }
 };
 
+/* state.list */
+
+static const struct rwl_field state_info[] = {
+#define S struct rwl_state_info
+    RWL_STR(S, name, .doc = "Name of the state."),
+    RWL_I64(S, file_bytes, .doc = "Bytes of its file."),
+    RWL_I64(S, tokens, .doc = "Tokens that it has read; 0 for a tuned state."),
+    RWL_STR(S, problem,
+            .doc = "Why no session can begin with it, as for a state of another model; empty if "
+                   "it fits. Only the file's header is looked at."),
+#undef S
+    { 0 }
+};
+
+static const struct rwl_field state_list_result[] = {
+    RWL_LIST(struct rwl_state_list_result, states, struct rwl_state_info, state_info,
+             .doc = "The saved states, ordered by name."),
+    { 0 }
+};
+
 /* generate, cancel, token */
 
 static const struct rwl_field generate_params[] = {
 #define S struct rwl_generate_params
     RWL_STR(S, session, .max = MAX_SESSION_NAME,
-            .doc = "Session to continue. Empty: start from nothing and keep nothing."),
+            .doc = "Session to continue. Empty: start from nothing, or from state, and keep "
+                   "nothing."),
+    RWL_STR(S, state, .max = MAX_SESSION_NAME,
+            .doc = "Name of a saved state to start from, as in session.open. A session has its "
+                   "state already: not together with one."),
     RWL_BYTES(S, prompt,
               .doc = "Text to read before generating; any bytes. It may be empty in a session that "
                      "has read something."),
@@ -461,9 +490,12 @@ const struct rwl_method rwl_methods[RWL_METHOD_COUNT] = {
                   "error."),
     METHOD(SESSION_OPEN, PARAMS(session_open_params, struct rwl_session_open_params),
            RESULT(session_open_result, struct rwl_session_open_result),
-           ERRORS(RWL_ERR_SESSION_EXISTS, RWL_ERR_LIMIT),
+           ERRORS(RWL_ERR_SESSION_EXISTS, RWL_ERR_LIMIT, RWL_ERR_NO_STATE, RWL_ERR_WRONG_MODEL,
+                  RWL_ERR_BAD_FILE, RWL_ERR_UNSUPPORTED),
            .doc = "Opens a session: the model's memory of one conversation, of constant size "
-                  "however much it reads. A named session belongs to the caller's user ID, stays "
+                  "however much it reads. With state it begins as a copy of a saved state, such as "
+                  "one tuned to a persona; the sessions of one state do not affect each other. "
+                  "A named session belongs to the caller's user ID, stays "
                   "when its connection closes and serves any connection of that user. An unnamed "
                   "one ends with its connection."),
     METHOD(SESSION_LIST, NO_PARAMS, RESULT(session_list_result, struct rwl_session_list_result),
@@ -480,8 +512,10 @@ const struct rwl_method rwl_methods[RWL_METHOD_COUNT] = {
                   "before it."),
     METHOD(SESSION_RESET, PARAMS(session_params, struct rwl_session_params), NO_RESULT,
            ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_CANCELLED),
-           .doc = "Makes a session forget all that it has read. It waits for the requests that the "
-                  "session got before it."),
+           .doc =
+               "Makes a session forget all that it has read. Opened with a saved state, or forked "
+               "from a session that was, it is as that state again, whatever has become of the "
+               "file. It waits for the requests that the session got before it."),
     METHOD(SESSION_CLOSE, PARAMS(session_params, struct rwl_session_params), NO_RESULT,
            ERRORS(RWL_ERR_NO_SESSION),
            .doc = "Ends a session and frees its memory. Requests that run or wait on it are "
@@ -493,10 +527,16 @@ const struct rwl_method rwl_methods[RWL_METHOD_COUNT] = {
                "Lets a session read text without generating any: instructions to be forked from, "
                "or what was said while the model was silent. A feed that is cancelled or late "
                "answers normally, and its result says how far it came."),
+    METHOD(STATE_LIST, NO_PARAMS, RESULT(state_list_result, struct rwl_state_list_result),
+           ERRORS(RWL_ERR_LIMIT),
+           .doc = "Lists the saved states of the folder that the daemon's option states.folder "
+                  "names; without one there are none. They belong to all users. The list holds at "
+                  "most 1024."),
     METHOD(GENERATE, .flags = RWL_METHOD_STREAMS,
            PARAMS(generate_params, struct rwl_generate_params),
            RESULT(generate_result, struct rwl_generate_result),
-           ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_LIMIT),
+           ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_LIMIT, RWL_ERR_NO_STATE, RWL_ERR_WRONG_MODEL,
+                  RWL_ERR_BAD_FILE, RWL_ERR_UNSUPPORTED),
            .doc = "Reads the prompt and generates text after it. Afterwards the session has read "
                   "the prompt and exactly the returned text, never the stop string or the end "
                   "token: the next prompt begins with whatever should follow the text. Requests on "

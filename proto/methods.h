@@ -34,6 +34,7 @@ enum { RWL_PROTOCOL_VERSION = 1 };
     X(SESSION_RESET, "session.reset")                                                              \
     X(SESSION_CLOSE, "session.close")                                                              \
     X(SESSION_FEED, "session.feed")                                                                \
+    X(STATE_LIST, "state.list")                                                                    \
     X(GENERATE, "generate")                                                                        \
     X(CANCEL, "cancel")                                                                            \
     X(TOKEN, "token")
@@ -138,6 +139,7 @@ struct rwl_detokenize_result {
 struct rwl_session_open_params {
     struct rwl_str name;     /* empty: an unnamed session, which ends with this connection */
     struct rwl_str existing; /* "use", "fail", "reset": what if the name exists */
+    struct rwl_str state;    /* name of the saved state it begins with; empty: none */
 };
 struct rwl_session_open_result {
     struct rwl_str session;
@@ -149,6 +151,7 @@ struct rwl_session_info {
     bool named, busy;
     int64_t tokens, queued; /* tokens read; requests waiting */
     int64_t idle_ms, state_bytes;
+    struct rwl_str state; /* the saved one it began with, or empty */
 };
 struct rwl_session_list_result {
     struct rwl_list sessions; /* of struct rwl_session_info, by name */
@@ -171,8 +174,18 @@ struct rwl_session_feed_result {
     double queue_ms, prompt_ms;
 };
 
+struct rwl_state_info {
+    struct rwl_str name;
+    int64_t file_bytes, tokens;
+    struct rwl_str problem; /* empty: it fits the model */
+};
+struct rwl_state_list_result {
+    struct rwl_list states; /* of struct rwl_state_info, by name */
+};
+
 struct rwl_generate_params {
     struct rwl_str session; /* empty: a fresh state that is dropped afterwards */
+    struct rwl_str state;   /* name of the saved state that the fresh one begins as; or empty */
     struct rwl_str prompt;  /* bytes; may be empty in a session that has read something */
     int64_t max_tokens;
     double temperature, top_p;

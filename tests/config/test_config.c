@@ -90,13 +90,14 @@ START_TEST(every_row_is_sound)
 }
 END_TEST
 
-START_TEST(limits_and_log_level_reload_and_nothing_else)
+START_TEST(what_reloads_and_nothing_else)
 {
     for (const struct rwl_field *field = rwl_config_fields; field->type; field++)
-        ck_assert_msg(
-            !!(field->flags & RWL_FIELD_RELOAD) ==
-                (strncmp(field->name, "limits.", 7) == 0 || strcmp(field->name, "log.level") == 0),
-            "%s", field->name);
+        ck_assert_msg(!!(field->flags & RWL_FIELD_RELOAD) ==
+                          (strncmp(field->name, "limits.", 7) == 0 ||
+                           strcmp(field->name, "log.level") == 0 ||
+                           strcmp(field->name, "states.folder") == 0),
+                      "%s", field->name);
 }
 END_TEST
 
@@ -645,7 +646,7 @@ int main(void)
     suite_add_tcase(suite, cases);
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, every_row_is_sound);
-    tcase_add_test(cases, limits_and_log_level_reload_and_nothing_else);
+    tcase_add_test(cases, what_reloads_and_nothing_else);
     tcase_add_loop_test(cases, good_files_are_read, 0, COUNT(good));
     tcase_add_loop_test(cases, bad_files_are_refused_by_name_and_change_nothing, 0, COUNT(bad));
     tcase_add_test(cases, right_options_before_a_wrong_one_change_nothing);

@@ -51,7 +51,7 @@ static void check_same(const struct rwl_generate_result *a, const struct rwl_gen
 
 static void reopen(const char *name)
 {
-    struct rwl_session_open_params params = { text(name), text("reset") };
+    struct rwl_session_open_params params = { .name = text(name), .existing = text("reset") };
     call_ok(&client, RWL_METHOD_SESSION_OPEN, &params, NULL);
 }
 

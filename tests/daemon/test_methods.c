@@ -92,6 +92,16 @@ static void check_sessions(void)
     ck_assert_int_eq(call(&client, RWL_METHOD_SESSION_INFO, &session, NULL), RWL_ERR_NO_SESSION);
 }
 
+static void check_states(void)
+{
+    struct rwl_state_list_result list;
+    call_ok(&client, RWL_METHOD_STATE_LIST, &nothing, &list); /* no folder is configured */
+    ck_assert_uint_eq(list.states.count, 0);
+    struct rwl_session_open_params open = { .existing = text("use"), .state = text("nursery") };
+    ck_assert_int_eq(call(&client, RWL_METHOD_SESSION_OPEN, &open, NULL), RWL_ERR_NO_STATE);
+    ck_assert_ptr_nonnull(strstr(client_error(&client, client.last_id)->text, "states.folder"));
+}
+
 static void check_generate(void)
 {
     struct rwl_generate_params params = greedy("kitchen", "User: go to the dock\n\nAssistant:");
@@ -117,6 +127,7 @@ START_TEST(all_methods)
     check_model();
     check_tokens();
     check_sessions();
+    check_states();
     check_generate();
     for (size_t i = 0; i < RWL_METHOD_COUNT; i++)
         ck_assert_msg(was_checked(rwl_methods[i].name) ||
@@ -131,7 +142,7 @@ START_TEST(wrong_parameters)
 {
     struct rwl_detokenize_params tokens = { { (int64_t[]){ 1 << 30 }, 1 } };
     struct rwl_session_params session = { text("nobody") };
-    struct rwl_session_open_params open = { text("with blank"), text("use") };
+    struct rwl_session_open_params open = { .name = text("with blank"), .existing = text("use") };
     struct rwl_session_feed_params to_feed = { .session = text("#9"), .text = text("x") };
     struct rwl_session_fork_params to_fork = { text("x\0y"), text("") };
     struct rwl_generate_params bans = greedy("", "x"), biases = bans, stops = bans, where = bans;
@@ -201,7 +212,7 @@ END_TEST
 START_TEST(notifications)
 {
     struct rwl_buffer out = { 0 };
-    struct rwl_session_open_params open = { text("quiet"), text("use") };
+    struct rwl_session_open_params open = { .name = text("quiet"), .existing = text("use") };
     struct rwl_session_params wrong = { text("nobody") };
     rwl_encode_notification(&out, &rwl_methods[RWL_METHOD_SESSION_OPEN], &open);
     rwl_encode_notification(&out, &rwl_methods[RWL_METHOD_SESSION_CLOSE], &wrong);

@@ -191,7 +191,7 @@ START_TEST(reload)
     daemon_run(&server, arguments);
     client_open(&client, &server);
     open_session(&client, "a");
-    struct rwl_session_open_params params = { text("b"), text("use") };
+    struct rwl_session_open_params params = { .name = text("b"), .existing = text("use") };
     ck_assert_int_eq(call(&client, RWL_METHOD_SESSION_OPEN, &params, NULL), RWL_ERR_LIMIT);
 
     daemon_write_config(&server, "limits:\n  sessions: 2\nengine:\n  batch: 3\n");

@@ -29,7 +29,7 @@ static void tear_down(void)
 static int open_with(struct client *who, const char *name, const char *existing,
                      struct rwl_session_open_result *ret_result)
 {
-    struct rwl_session_open_params params = { text(name), text(existing) };
+    struct rwl_session_open_params params = { .name = text(name), .existing = text(existing) };
     return call(who, RWL_METHOD_SESSION_OPEN, &params, ret_result);
 }
 
@@ -193,7 +193,7 @@ START_TEST(order_on_one_session)
     struct rwl_generate_params params = greedy("a", "three");
     struct rwl_session_params session = { text("a") };
     struct rwl_session_fork_params to_fork = { text("a"), text("b") };
-    struct rwl_session_open_params open = { text("a"), text("use") };
+    struct rwl_session_open_params open = { .name = text("a"), .existing = text("use") };
     uint32_t fed = client_send(&client, RWL_METHOD_SESSION_FEED, &to_feed);
     uint32_t generated = client_send(&client, RWL_METHOD_GENERATE, &params);
     uint32_t forked = client_send(&client, RWL_METHOD_SESSION_FORK, &to_fork);

@@ -30,6 +30,8 @@ static int open_session(struct chat *chat)
     const void *result = NULL;
     rwl_client_params_init(RWL_METHOD_SESSION_OPEN, &open);
     open.name = chat->params->session;
+    open.state = chat->params->state;
+    chat->params->state = (struct rwl_str){ "", 0 }; /* the session's from here on */
     int code = rwl_shell_call(chat->shell, RWL_METHOD_SESSION_OPEN, &open, &result);
     if (code)
         return code;

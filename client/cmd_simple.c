@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Commands that are one call: the row in commands.c says which method, and which of its
- * parameters come from arguments; the rest are options. Also the table of sessions.
+ * parameters come from arguments; the rest are options. Also the tables of sessions and of
+ * saved states.
  */
 #include "client/output.h"
 #include "client/shell.h"
@@ -136,18 +137,8 @@ static void session_line(const struct rwl_session_info *session, int name_width)
     rwl_buffer_finish(&text);
 }
 
-int rwl_cmd_sessions(struct rwl_shell *shell, const struct rwl_invocation *invocation)
+static void print_sessions(const void *result)
 {
-    const void *result = NULL;
-    struct rwl_error err;
-    int code = make_call(shell, invocation, &result);
-    if (!result)
-        return code;
-    if (shell->options.json) {
-        if (rwl_out_json(rwl_methods[RWL_METHOD_SESSION_LIST].result, result, "", &err) != 0)
-            return rwl_shell_fail(shell, &err);
-        return code;
-    }
     const struct rwl_list *list = &((const struct rwl_session_list_result *)result)->sessions;
     const struct rwl_session_info *sessions = list->items;
     int width = 7;
@@ -159,5 +150,64 @@ int rwl_cmd_sessions(struct rwl_shell *shell, const struct rwl_invocation *invoc
                        "session", "tokens", "state", "idle", rwl_out_style(RWL_STYLE_PLAIN));
     for (size_t i = 0; i < list->count; i++)
         session_line(&sessions[i], width);
+}
+
+/* --- saved states --- */
+
+static void state_line(const struct rwl_state_info *state, int name_width)
+{
+    struct rwl_buffer line = { 0 }, text = { 0 };
+    rwl_buffer_printf(&line, "%-*s", name_width, state->name.data);
+    rwl_format_count(&text, state->tokens);
+    cell(&line, &text, 10);
+    rwl_buffer_clear(&text);
+    rwl_format_bytes(&text, (double)state->file_bytes);
+    cell(&line, &text, 10);
+    rwl_buffer_printf(&line, "  %s", state->problem.size ? state->problem.data : "fits");
+    rwl_out_text(line.data, line.size);
+    rwl_out_printf("\n");
+    rwl_buffer_finish(&line);
+    rwl_buffer_finish(&text);
+}
+
+static void print_states(const void *result)
+{
+    const struct rwl_list *list = &((const struct rwl_state_list_result *)result)->states;
+    const struct rwl_state_info *states = list->items;
+    int width = 5;
+    for (size_t i = 0; i < list->count; i++)
+        if (states[i].name.size > (size_t)width && states[i].name.size < 100)
+            width = (int)states[i].name.size;
+    if (list->count)
+        rwl_out_printf("%s%-*s  %10s  %10s  %s%s\n", rwl_out_style(RWL_STYLE_BOLD), width, "state",
+                       "tokens", "file", "model", rwl_out_style(RWL_STYLE_PLAIN));
+    for (size_t i = 0; i < list->count; i++)
+        state_line(&states[i], width);
+}
+
+/* --- the commands that print a table --- */
+
+static int print_table(struct rwl_shell *shell, const struct rwl_invocation *invocation,
+                       void (*print)(const void *result))
+{
+    const void *result = NULL;
+    struct rwl_error err;
+    int code = make_call(shell, invocation, &result);
+    if (!result)
+        return code;
+    if (!shell->options.json)
+        print(result);
+    else if (rwl_out_json(rwl_methods[invocation->command->method].result, result, "", &err) != 0)
+        return rwl_shell_fail(shell, &err);
     return code;
+}
+
+int rwl_cmd_sessions(struct rwl_shell *shell, const struct rwl_invocation *invocation)
+{
+    return print_table(shell, invocation, print_sessions);
+}
+
+int rwl_cmd_states(struct rwl_shell *shell, const struct rwl_invocation *invocation)
+{
+    return print_table(shell, invocation, print_states);
 }

@@ -65,11 +65,13 @@ const struct rwl_command rwl_commands[] = {
       .run = rwl_cmd_generate },
     { .name = "chat",
       .arguments = "",
-      .doc = "Talk with the model, in the form of its chat template. On a terminal lines are "
-             "edited, with history; Ctrl-C ends an answer, Ctrl-D the conversation, and /help "
-             "lists what else there is. Otherwise each line of standard input is a turn. With "
-             "--session the conversation goes on where it was left; the session is opened if need "
-             "be.",
+      .doc =
+          "Talk with the model, in the form of its chat template. On a terminal lines are "
+          "edited, with history; Ctrl-C ends an answer, Ctrl-D the conversation, and /help "
+          "lists what else there is. Otherwise each line of standard input is a turn. With "
+          "--session the conversation goes on where it was left; the session is opened if need "
+          "be. With --state the conversation begins with that saved state, unless the session is "
+          "there already.",
       .method = RWL_METHOD_GENERATE,
       .skip = "prompt|stream|logprobs",
       OWN(chat_rows, rwl_chat_options),
@@ -81,7 +83,8 @@ const struct rwl_command rwl_commands[] = {
       .run = rwl_cmd_sessions },
     { .name = "session open",
       .arguments = "NAME",
-      .doc = "Open a session that stays until it is closed.",
+      .doc = "Open a session that stays until it is closed. With --state it begins with a saved "
+             "state, such as one tuned to a persona.",
       .method = RWL_METHOD_SESSION_OPEN,
       .positional = "name",
       .run = rwl_cmd_simple },
@@ -106,7 +109,7 @@ const struct rwl_command rwl_commands[] = {
       .run = rwl_cmd_simple },
     { .name = "session reset",
       .arguments = "NAME",
-      .doc = "Make a session forget all that it has read.",
+      .doc = "Make a session forget all that it has read, up to the saved state it began with.",
       .method = RWL_METHOD_SESSION_RESET,
       .positional = "session",
       .run = rwl_cmd_simple },
@@ -116,6 +119,11 @@ const struct rwl_command rwl_commands[] = {
       .method = RWL_METHOD_SESSION_CLOSE,
       .positional = "session",
       .run = rwl_cmd_simple },
+    { .name = "states",
+      .arguments = "",
+      .doc = "List the saved states that sessions can begin with.",
+      .method = RWL_METHOD_STATE_LIST,
+      .run = rwl_cmd_states },
     { .name = "tokenize",
       .arguments = "[TEXT...]",
       .doc = "Print the token IDs of a text, from the arguments or standard input.",

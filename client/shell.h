@@ -135,6 +135,7 @@ int rwl_cmd_simple(struct rwl_shell *shell, const struct rwl_invocation *invocat
 int rwl_cmd_generate(struct rwl_shell *shell, const struct rwl_invocation *invocation);
 int rwl_cmd_chat(struct rwl_shell *shell, const struct rwl_invocation *invocation);
 int rwl_cmd_sessions(struct rwl_shell *shell, const struct rwl_invocation *invocation);
+int rwl_cmd_states(struct rwl_shell *shell, const struct rwl_invocation *invocation);
 int rwl_cmd_info(struct rwl_shell *shell, const struct rwl_invocation *invocation);
 int rwl_cmd_stats(struct rwl_shell *shell, const struct rwl_invocation *invocation);
 int rwl_cmd_describe(struct rwl_shell *shell, const struct rwl_invocation *invocation);

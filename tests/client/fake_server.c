@@ -350,6 +350,17 @@ static void list_sessions(struct fake_peer *peer, uint32_t id)
     fake_answer(peer, id, RWL_METHOD_SESSION_LIST, result);
 }
 
+static void list_states(struct fake_peer *peer, uint32_t id)
+{
+    struct rwl_state_list_result *result = new_result(peer, RWL_METHOD_STATE_LIST);
+    struct rwl_state_info states[] = {
+        { .name = fake_str("nursery"), .file_bytes = 1536, .tokens = 0, .problem = fake_str("") },
+        { .name = fake_str("old"), .file_bytes = 64, .problem = fake_str("old.rwkvs: too old") },
+    };
+    result->states = (struct rwl_list){ states, 2 };
+    fake_answer(peer, id, RWL_METHOD_STATE_LIST, result);
+}
+
 /* Methods of one session; false for others. */
 static bool serve_session(struct fake_peer *peer, const struct rwl_message *message)
 {
@@ -423,6 +434,7 @@ void fake_daemon_serve(struct fake_peer *peer)
         case RWL_METHOD_TOKENIZE: tokenize(peer, &message); break;
         case RWL_METHOD_DETOKENIZE: detokenize(peer, &message); break;
         case RWL_METHOD_SESSION_LIST: list_sessions(peer, message.id); break;
+        case RWL_METHOD_STATE_LIST: list_states(peer, message.id); break;
         case RWL_METHOD_GENERATE:
             if (!generate(peer, message.id, message.params))
                 return;

@@ -285,6 +285,33 @@ static const struct {
       "rwkvlite: session needs one of: open, info, feed, fork, reset, close\n",
       "" },
     { { "session", "frok", "a" }, NULL, 2, "", "~session needs one of", "" },
+    /* saved states */
+    { { "states" },
+      NULL,
+      0,
+      "state        tokens        file  model\n"
+      "nursery           0     1.5 KiB  fits\n"
+      "old               0        64 B  old.rwkvs: too old\n",
+      "",
+      "state.list\n" },
+    { { "states", "--json" },
+      NULL,
+      0,
+      "~{\"states\": [{\"name\": \"nursery\", \"file_bytes\": 1536,",
+      "",
+      NULL },
+    { { "session", "open", "a", "--state", "nursery" },
+      NULL,
+      0,
+      "~session                  a\n",
+      "",
+      "session.open name='a' existing='use' state='nursery'\n" },
+    { { "generate", "--state", "nursery", "hi" },
+      NULL,
+      0,
+      "<hi>\n",
+      "",
+      "generate state='nursery' prompt='hi' max=128 t=1 stream\n" },
     /* text and tokens */
     { { "tokenize", "ab" }, NULL, 0, "97 98\n", "", NULL },
     { { "tokenize", "--json", "ab" }, NULL, 0, "{\"tokens\": [97, 98]}\n", "", NULL },
@@ -351,6 +378,13 @@ static const struct {
       "stream\nsession.info session='#1'\n"
       "generate session='#1' prompt='\\n\\nUser: bye\\n\\nAssistant:' stop=7 max=128 t=1 "
       "stream\n" },
+    { { "chat", "--state", "nursery" },
+      "hi\n",
+      0,
+      "<User: hi\n\nAssistant:>\n",
+      "",
+      "model.info\nsession.open existing='use' state='nursery'\nsession.info session='#1'\n"
+      "generate session='#1' prompt='User: hi\\n\\nAssistant:' stop=7 max=128 t=1 stream\n" },
     { { "chat", "--session", "k", "--stop", "x", "--json" },
       "hi\n/reset\n/fork copy\nyo\n/quit\nno",
       0,

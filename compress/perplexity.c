@@ -93,6 +93,18 @@ static int finish(void *context, struct rwl_sequence *sequence, struct rwl_error
     return 0;
 }
 
+/* Bytes of text up to the end of the last document that is read. */
+static size_t bytes_to_read(const struct measure *m)
+{
+    size_t at = 0;
+    for (uint64_t documents = 0; m->limit && documents < m->limit && at < m->size; at++) {
+        const char *end = memchr(m->text + at, 0, m->size - at);
+        documents += end != m->text + at;
+        at = end ? (size_t)(end - m->text) : m->size;
+    }
+    return m->limit && at < m->size ? at : m->size;
+}
+
 static struct rwl_perplexity total(const struct measure *m)
 {
     struct rwl_perplexity sum = { 0 };
@@ -122,7 +134,7 @@ int rwl_perplexity_measure(const struct rwl_batch_model *models, size_t count, c
         .take = take,
         .finish = finish,
         .context = &m,
-        .total = size,
+        .total = bytes_to_read(&m),
         .progress = options ? options->progress : NULL,
         .progress_context = options ? options->progress_context : NULL,
     };

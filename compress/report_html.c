@@ -153,8 +153,9 @@ static void print_meanings(const struct rwl_report *report, struct rwl_buffer *o
 
 /* ---- plots ---- */
 
-static void print_plot(const struct rwl_report *report, enum rwl_figure figure, const char *caption,
-                       struct rwl_buffer *out)
+/* A plot says something from two points on. */
+static void print_plot(const struct rwl_report *report, enum rwl_figure figure, const char *title,
+                       const char *caption, struct rwl_buffer *out)
 {
     struct rwl_plot plot = {
         .x_title = "File, MiB",
@@ -179,28 +180,21 @@ static void print_plot(const struct rwl_report *report, enum rwl_figure figure, 
                                      .y = rwl_report_base_perplexity(report),
                                      .label = "base",
                                      .hollow = true };
-    rwl_buffer_text(out, "<figure>\n");
+    if (plot.count < 2)
+        return;
+    rwl_buffer_printf(out, "<h2>%s</h2>\n<figure>\n", title);
     rwl_plot_print(&plot, out);
     rwl_buffer_printf(out, "<figcaption>%s</figcaption>\n</figure>\n", caption);
 }
 
 static void print_plots(const struct rwl_report *report, struct rwl_buffer *out)
 {
-    if (rwl_report_has(report, RWL_FIGURE_PERPLEXITY)) {
-        rwl_buffer_text(out, "<h2>Size against perplexity</h2>\n");
-        print_plot(report, RWL_FIGURE_PERPLEXITY,
-                   "Further left is smaller, further down predicts the text better.", out);
-    }
-    if (rwl_report_has(report, RWL_FIGURE_LAMBADA_ACCURACY)) {
-        rwl_buffer_text(out, "<h2>Size against LAMBADA accuracy</h2>\n");
-        print_plot(report, RWL_FIGURE_LAMBADA_ACCURACY,
-                   "Further left is smaller, further up guesses more last words.", out);
-    }
-    if (report->count > 1 && rwl_report_has(report, RWL_FIGURE_EXACT_MATCH)) {
-        rwl_buffer_text(out, "<h2>Size against exact match</h2>\n");
-        print_plot(report, RWL_FIGURE_EXACT_MATCH,
-                   "Further left is smaller, further up answers more prompts rightly.", out);
-    }
+    print_plot(report, RWL_FIGURE_PERPLEXITY, "Size against perplexity",
+               "Further left is smaller, further down predicts the text better.", out);
+    print_plot(report, RWL_FIGURE_LAMBADA_ACCURACY, "Size against LAMBADA accuracy",
+               "Further left is smaller, further up guesses more last words.", out);
+    print_plot(report, RWL_FIGURE_EXACT_MATCH, "Size against exact match",
+               "Further left is smaller, further up answers more prompts rightly.", out);
 }
 
 /* ---- details ---- */

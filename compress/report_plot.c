@@ -112,13 +112,16 @@ static struct box place_label(double x, double y, double width, const struct box
     return candidate(x, y, width, 0);
 }
 
+/* A label's width is a guess: it is tied to the side of its box that faces the point. */
 static void print_point(const struct rwl_plot_point *point, double x, double y,
                         const struct box *box, struct rwl_buffer *out)
 {
+    const char *anchor = box->x0 > x ? "start" : box->x1 < x ? "end" : "middle";
+    double at = box->x0 > x ? box->x0 : box->x1 < x ? box->x1 : (box->x0 + box->x1) / 2;
     rwl_buffer_printf(out,
                       "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\" stroke=\"#1f5fa8\" "
-                      "stroke-width=\"2\"/><text x=\"%.1f\" y=\"%.1f\" class=\"label\">",
-                      x, y, point->hollow ? "#fff" : "#1f5fa8", box->x0, box->y1 - 3);
+                      "stroke-width=\"2\"/><text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">",
+                      x, y, point->hollow ? "#fff" : "#1f5fa8", at, box->y1 - 3, anchor);
     rwl_report_escape(out, point->label);
     rwl_buffer_text(out, "</text>\n");
 }

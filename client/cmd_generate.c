@@ -122,23 +122,43 @@ static void show_logprobs(const struct rwl_list *places)
 
 /* --- the command --- */
 
+/* Whether what the generation begins with has read nothing, as a tuned state has not. Where the
+ * daemon knows no such state, generate will say so. */
+static int find_fresh(struct rwl_shell *shell, const struct rwl_generate_params *params,
+                      bool *ret_fresh)
+{
+    const void *result = NULL;
+    int code = 0;
+    *ret_fresh = true;
+    if (params->session.size) {
+        const struct rwl_session_params which = { .session = params->session };
+        code = rwl_shell_call(shell, RWL_METHOD_SESSION_INFO, &which, &result);
+        if (code == 0)
+            *ret_fresh = ((const struct rwl_session_info *)result)->tokens == 0;
+    } else if (params->state.size) {
+        code = rwl_shell_call(shell, RWL_METHOD_STATE_LIST, NULL, &result);
+        if (code)
+            return code;
+        const struct rwl_list *list = &((const struct rwl_state_list_result *)result)->states;
+        const struct rwl_state_info *states = list->items;
+        for (size_t i = 0; i < list->count; i++)
+            if (strcmp(states[i].name.data, params->state.data) == 0)
+                *ret_fresh = states[i].tokens == 0;
+    }
+    return code;
+}
+
 /* Replaces the prompt by a whole turn of the model's chat template. */
 static int wrap_prompt(struct rwl_shell *shell, const struct rwl_generate_options *own,
                        struct rwl_generate_params *params)
 {
     struct rwl_chat_info chat;
-    bool fresh = true;
+    bool fresh;
     int code = rwl_shell_chat_template(shell, &chat);
+    if (code == 0)
+        code = find_fresh(shell, params, &fresh);
     if (code)
         return code;
-    if (params->session.size) {
-        const struct rwl_session_params which = { .session = params->session };
-        const void *session = NULL;
-        code = rwl_shell_call(shell, RWL_METHOD_SESSION_INFO, &which, &session);
-        if (code)
-            return code;
-        fresh = ((const struct rwl_session_info *)session)->tokens == 0;
-    }
     struct rwl_buffer prompt = { 0 };
     rwl_chat_prompt(&prompt, &chat, own->system, params->prompt, fresh);
     char *copy = prompt.failed ? NULL : rwl_arena_copy(&shell->arena, prompt.data, prompt.size);

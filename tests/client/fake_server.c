@@ -355,7 +355,10 @@ static void list_states(struct fake_peer *peer, uint32_t id)
     struct rwl_state_list_result *result = new_result(peer, RWL_METHOD_STATE_LIST);
     struct rwl_state_info states[] = {
         { .name = fake_str("nursery"), .file_bytes = 1536, .tokens = 0, .problem = fake_str("") },
-        { .name = fake_str("old"), .file_bytes = 64, .problem = fake_str("old.rwkvs: too old") },
+        { .name = fake_str("old"),
+          .file_bytes = 64,
+          .tokens = 5,
+          .problem = fake_str("old.rwkvs: too old") },
     };
     result->states = (struct rwl_list){ states, 2 };
     fake_answer(peer, id, RWL_METHOD_STATE_LIST, result);

@@ -291,7 +291,7 @@ static const struct {
       0,
       "state        tokens        file  model\n"
       "nursery           0     1.5 KiB  fits\n"
-      "old               0        64 B  old.rwkvs: too old\n",
+      "old               5        64 B  old.rwkvs: too old\n",
       "",
       "state.list\n" },
     { { "states", "--json" },
@@ -312,6 +312,20 @@ static const struct {
       "<hi>\n",
       "",
       "generate state='nursery' prompt='hi' max=128 t=1 stream\n" },
+    { { "generate", "--chat", "--state", "nursery", "hi" },
+      NULL,
+      0,
+      NULL,
+      "",
+      "model.info\nstate.list\n"
+      "generate state='nursery' prompt='User: hi\\n\\nAssistant:' stop=7 max=128 t=1 stream\n" },
+    { { "generate", "--chat", "--state", "old", "hi" },
+      NULL,
+      0,
+      NULL,
+      "",
+      "model.info\nstate.list\n"
+      "generate state='old' prompt='\\n\\nUser: hi\\n\\nAssistant:' stop=7 max=128 t=1 stream\n" },
     /* text and tokens */
     { { "tokenize", "ab" }, NULL, 0, "97 98\n", "", NULL },
     { { "tokenize", "--json", "ab" }, NULL, 0, "{\"tokens\": [97, 98]}\n", "", NULL },

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sessions that begin with saved states. The states are made here, by the engine itself from the
- * model that the daemon serves.
+ * model that the daemon serves, or from a checkpoint as state tuning leaves it.
  */
-#include "harness.h"
+#include "tests/daemon/harness.h"
 
+#include "base/buffer.h"
+#include "base/bytes.h"
 #include "base/file.h"
+#include "compress/import_state.h"
 #include "daemon/saved_state.h"
 #include "engine/engine.h"
 #include "engine/model.h"
@@ -104,23 +107,63 @@ static struct rwl_state *fed_state(const char *string)
     return state;
 }
 
-/* As state tuning makes them: recurrences that no text has written. */
-static struct rwl_state *tuned_state(void)
+/* As state tuning makes them: recurrences that no text has written. [layers][A x N] */
+static float *tuned_values(size_t *ret_layer_floats)
 {
     const struct rwl_hparams *hparams = rwl_model_get_hparams(model);
     size_t count = (size_t)hparams->attention_width * hparams->head_size;
-    float *values = malloc(count * sizeof *values);
+    float *values = malloc(hparams->layers * count * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    for (size_t i = 0; i < hparams->layers * count; i++)
+        values[i] = 0.5f * sinf((float)(i % 10007) * 7);
+    *ret_layer_floats = count;
+    return values;
+}
+
+static struct rwl_state *tuned_state(void)
+{
     struct rwl_state *state;
     struct rwl_error err;
-    ck_assert_ptr_nonnull(values);
+    size_t count;
+    float *values = tuned_values(&count);
     must(rwl_state_create(model, &state, &err), &err);
-    for (uint32_t layer = 0; layer < hparams->layers; layer++) {
-        for (size_t i = 0; i < count; i++)
-            values[i] = 0.5f * sinf((float)(i * 7 + layer));
-        rwl_state_set_recurrence(state, layer, values);
-    }
+    for (uint32_t layer = 0; layer < rwl_model_get_hparams(model)->layers; layer++)
+        rwl_state_set_recurrence(state, layer, values + layer * count);
     free(values);
     return state;
+}
+
+/* The same as a .safetensors file. RWKV-7's matrices are stored as its states keep them. */
+static void write_tuned_checkpoint(const char *path)
+{
+    const struct rwl_hparams *hparams = rwl_model_get_hparams(model);
+    uint32_t n = hparams->head_size, heads = hparams->attention_width / n;
+    struct rwl_buffer json = { 0 };
+    struct rwl_file_out *file;
+    struct rwl_error err;
+    size_t count;
+    float *values = tuned_values(&count);
+    ck_assert_int_eq(hparams->arch, RWL_ARCH_7);
+    for (uint32_t layer = 0; layer < hparams->layers; layer++)
+        rwl_buffer_printf(&json,
+                          "%s\"blocks.%u.att.time_state\":{\"dtype\":\"F32\",\"shape\":[%u,%u,%u],"
+                          "\"data_offsets\":[%zu,%zu]}",
+                          layer ? "," : "{", layer, heads, n, n, layer * count * sizeof *values,
+                          (layer + 1) * count * sizeof *values);
+    rwl_buffer_text(&json, "}");
+    ck_assert(!json.failed);
+    unsigned char size[8];
+    rwl_store_u64(size, json.size);
+    must(rwl_file_create(path, &file, &err), &err);
+    int fd = rwl_file_descriptor(file);
+    must(rwl_file_write(fd, size, 8, 0, path, &err), &err);
+    must(rwl_file_write(fd, json.data, json.size, 8, path, &err), &err);
+    must(rwl_file_write(fd, values, hparams->layers * count * sizeof *values, 8 + json.size, path,
+                        &err),
+         &err);
+    must(rwl_file_commit(file, &err), &err);
+    rwl_buffer_finish(&json);
+    free(values);
 }
 
 static void path_of(const char *name, char *ret_path, size_t capacity)
@@ -260,6 +303,22 @@ START_TEST(tuned)
     ck_assert_int_eq(opened.tokens, 0);
     struct rwl_generate_result in_session = generate("#1", "", tale);
     ck_assert(is_same(&result, &in_session));
+}
+END_TEST
+
+/* What import-state makes of a tuned checkpoint is the same state. */
+START_TEST(imported)
+{
+    char checkpoint[200], path[200];
+    struct rwl_error err;
+    snprintf(checkpoint, sizeof checkpoint, "%s/tuned.safetensors", server.folder);
+    write_tuned_checkpoint(checkpoint);
+    path_of("imported", path, sizeof path);
+    must(rwl_import_state(checkpoint, model, path, &err), &err);
+    save("tuned", tuned_state());
+    struct rwl_generate_result of_imported = generate("", "imported", robot);
+    struct rwl_generate_result of_tuned = generate("", "tuned", robot);
+    ck_assert(is_same(&of_imported, &of_tuned));
 }
 END_TEST
 
@@ -517,6 +576,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, as_if_fed);
     tcase_add_test(tests, tuned);
+    tcase_add_test(tests, imported);
     tcase_add_test(tests, existing_sessions);
     tcase_add_test(tests, independent_sessions);
     tcase_add_test(tests, changed_files);

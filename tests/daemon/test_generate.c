@@ -360,7 +360,6 @@ START_TEST(deadlines)
 {
     open_session(&client, "a");
     struct rwl_generate_params running = endless("a"), waiting = greedy("a", "x");
-    running.deadline_ms = 150;
     waiting.deadline_ms = 50;
     uint32_t running_id = client_send(&client, RWL_METHOD_GENERATE, &running);
     uint32_t waiting_id = client_send(&client, RWL_METHOD_GENERATE, &waiting);
@@ -368,10 +367,17 @@ START_TEST(deadlines)
     ck_assert_int_eq(client_result(&client, waiting_id, RWL_METHOD_GENERATE, &result), 0);
     ck_assert(is_text(result.reason, "deadline") && result.tokens == 0);
     ck_assert_double_ge(result.queue_ms, 50);
+    struct rwl_cancel_params cancel = { running_id, text("") };
+    call_ok(&client, RWL_METHOD_CANCEL, &cancel, NULL);
+    check_cancelled(running_id, "a");
+    running.deadline_ms = 100;
+    int64_t tokens = session_info(&client, "a").tokens;
+    running_id = client_send(&client, RWL_METHOD_GENERATE, &running);
     ck_assert_int_eq(client_result(&client, running_id, RWL_METHOD_GENERATE, &result), 0);
     ck_assert(is_text(result.reason, "deadline"));
     ck_assert(is_same_text(client_streamed(&client, running_id), result.text));
-    ck_assert_int_eq(session_info(&client, "a").tokens, result.prompt_tokens + result.tokens);
+    ck_assert_int_eq(session_info(&client, "a").tokens,
+                     tokens + result.prompt_tokens + result.tokens);
     /* A feed says how far it came, and the session has read exactly that. */
     static char long_text[60000];
     memset(long_text, 'x', sizeof long_text);

@@ -90,10 +90,11 @@ const struct rwl_field rwl_config_fields[] = {
             .doc = "The largest size of one incoming message. A connection that announces or "
                    "sends a larger one is closed; its memory for unread input never exceeds "
                    "this."),
-    INTEGER("limits.queued_requests", limit_queued_requests, 256, 1, 65536,
-            .flags = RWL_FIELD_RELOAD,
-            .doc = "The most requests for the engine that may wait or run at the same time, of "
-                   "all connections together. One more is refused with the error `limit`."),
+    INTEGER(
+        "limits.queued_requests", limit_queued_requests, 256, 1, 65536, .flags = RWL_FIELD_RELOAD,
+        .doc = "The most requests for the engine that may wait or run at the same time, of "
+               "all connections together. One more is refused with the error `limit`, and so is "
+               "what one connection asks beyond half of what the others leave."),
     INTEGER("limits.prompt_tokens", limit_prompt_tokens, 65536, 1, 16777216,
             .flags = RWL_FIELD_RELOAD,
             .doc = "The most tokens in the prompt or the fed text of one request. Time grows in "

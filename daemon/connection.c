@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Reads cut into messages, replies collected for the next write, and the two bounds between them:
+ * what one client may have under way, and what it may leave unread. Start in process_input for
+ * the way in, in take_bytes for the way out, in rwl_connection_end for the end.
+ */
 #include "daemon/connection.h"
 
 #include "daemon/clock.h"

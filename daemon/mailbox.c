@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The list, its mutex and the sleep of its reader. A post signals while it holds the mutex, so
+ * that a box may be finished as soon as its reader has what it waited for.
+ */
 #include "daemon/mailbox.h"
 
 #include <time.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Owns the loop's handles and the letters that the loop itself posts. From start-up to end: the
+ * beginning is at the bottom (rwl_server_run), the orderly end at the top (begin_stop, end_stop).
+ */
 #include "daemon/server.h"
 
 #include "daemon/clock.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Walks the option table for what a reload may change and what it may not; no option is named
+ * here but in rwl_settings_limits.
+ */
 #include "daemon/settings.h"
 
 #include "daemon/log.h"

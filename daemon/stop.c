@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Looks at every place from the hold on: a bounded number of bytes a token, since stop strings
+ * are short (generation.c bounds them).
+ */
 #include "daemon/stop.h"
 
 #include <string.h>

@@ -353,8 +353,8 @@ static const struct rwl_field generate_params[] = {
                    "the same text. -1: the daemon picks one and reports it in the result."),
     RWL_STR_LIST(S, stop, .max = MAX_STOP_STRINGS,
                  .doc =
-                     "Strings that end the generation where the first of them appears. Empty ones "
-                     "are ignored."),
+                     "Strings of at most 256 bytes that end the generation where the first of them "
+                     "appears. Empty ones are ignored."),
     RWL_BOOL(S, ignore_end_token,
              .doc = "Never choose the model's end token instead of stopping at it."),
     RWL_I64_LIST(S, ban, .max = MAX_TOKEN_RULES, .doc = "Token IDs that are never generated."),
@@ -518,8 +518,9 @@ const struct rwl_method rwl_methods[RWL_METHOD_COUNT] = {
                "file. It waits for the requests that the session got before it."),
     METHOD(SESSION_CLOSE, PARAMS(session_params, struct rwl_session_params), NO_RESULT,
            ERRORS(RWL_ERR_NO_SESSION),
-           .doc = "Ends a session and frees its memory. Requests that run or wait on it are "
-                  "cancelled and answered."),
+           .doc = "Ends a session and frees its memory. It waits for the requests that the session "
+                  "got before it; to end those early, cancel them first. Requests that come after "
+                  "it find no session of the name."),
     METHOD(SESSION_FEED, PARAMS(session_feed_params, struct rwl_session_feed_params),
            RESULT(session_feed_result, struct rwl_session_feed_result),
            ERRORS(RWL_ERR_NO_SESSION, RWL_ERR_LIMIT, RWL_ERR_CANCELLED),

@@ -5,7 +5,7 @@
  * for the first COUNT prompts (default: all), several at once, and prints how many answers are
  * right. Exits with 1 if they are less than PERCENT (default: 0).
  */
-#include "harness.h"
+#include "tests/daemon/harness.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "harness.h"
+/*
+ * The daemon is a child that dies with the test; its log and its notices to a service manager
+ * lie in the test's folder. The client keeps everything that arrives until it is closed.
+ */
+#include "tests/daemon/harness.h"
 
 #include "base/utf8.h"
-#include "schema.h"
+#include "tests/daemon/schema.h"
 
 #include <errno.h>
 #include <fcntl.h>

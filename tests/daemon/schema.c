@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* By way of JSON text, which the protocol module makes and jansson reads back. */
-#include "schema.h"
+#include "tests/daemon/schema.h"
 
 #include "proto/proto.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What generate gives, what it leaves in the session, and how it ends. */
-#include "harness.h"
+#include "tests/daemon/harness.h"
 
 #include "base/utf8.h"
 

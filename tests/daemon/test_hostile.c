@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Clients that mean harm or do not read, and the limits: nobody else notices, memory is flat. */
-#include "harness.h"
+#include "tests/daemon/harness.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every method of the table is called, and its answer has the form that the table says. */
-#include "harness.h"
+#include "tests/daemon/harness.h"
 
 #include <string.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The daemon as a process: command line, socket file, signals, service manager, reload. */
-#include "harness.h"
+#include "tests/daemon/harness.h"
 
 #include <dirent.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a session holds, who may use it, and in which order its requests run. */
-#include "harness.h"
+#include "tests/daemon/harness.h"
 
 #include <stdio.h>
 #include <stdlib.h>

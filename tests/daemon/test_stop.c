@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "harness.h"
+/* The search for stop strings, in one look and in pieces. */
+#include "tests/daemon/harness.h"
 
 #include "daemon/stop.h"
 

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "compress/moments.h"
 #include "compress/quantise.h"
 #include "engine/float16.h"
 #include "engine/model.h"
@@ -30,7 +31,8 @@ struct rwl_compress_plan {
     const struct rwl_compress_options *options;
     struct rwl_metadata metadata;
     char compression[100];
-    uint64_t done, total; /* bytes of the new file */
+    uint64_t done, total;        /* bytes of the new file */
+    struct rwl_moments *moments; /* of the quantised tensors in their order, or NULL */
 };
 
 /* ---- the plan ---- */
@@ -79,8 +81,13 @@ int rwl_compress_plan_create(const struct rwl_model *model,
     plan->model = model;
     plan->options = options;
     plan->metadata = *rwl_model_get_metadata(model);
-    snprintf(plan->compression, sizeof plan->compression, "%s, rounded to nearest",
-             preset_names[options->preset]);
+    if (options->calibration)
+        snprintf(plan->compression, sizeof plan->compression,
+                 "%s, errors compensated by calibration on %zu bytes of text",
+                 preset_names[options->preset], options->calibration_bytes);
+    else
+        snprintf(plan->compression, sizeof plan->compression, "%s, rounded to nearest",
+                 preset_names[options->preset]);
     plan->metadata.compression = plan->compression;
     struct rwl_tensor *tensors =
         malloc((plan->metadata.tensor_count + (size_t)1) * sizeof *tensors);
@@ -101,6 +108,7 @@ void rwl_compress_plan_destroy(struct rwl_compress_plan *plan)
 {
     if (!plan)
         return;
+    rwl_moments_destroy(plan->moments);
     free(plan->metadata.tensors);
     free(plan);
 }
@@ -110,6 +118,35 @@ const struct rwl_metadata *rwl_compress_plan_metadata(const struct rwl_compress_
     return &plan->metadata;
 }
 
+/* ---- calibration ---- */
+
+static void show_calibration(void *context, uint64_t done, uint64_t total)
+{
+    const struct rwl_compress_options *options = context;
+    if (options->progress)
+        options->progress(options->context, "calibration", done, total);
+}
+
+static int calibrate(struct rwl_compress_plan *plan, struct rwl_error *err)
+{
+    const struct rwl_compress_options *options = plan->options;
+    uint32_t *tensors = malloc((plan->metadata.tensor_count + (size_t)1) * sizeof *tensors);
+    uint32_t count = 0;
+
+    if (!tensors)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for a plan");
+    for (uint32_t i = 0; i < plan->metadata.tensor_count; i++)
+        if (rwl_encoding_is_quantised(plan->metadata.tensors[i].encoding))
+            tensors[count++] = i;
+    int result = rwl_moments_collect(plan->model, tensors, count, options->calibration,
+                                     options->calibration_bytes, options->threads, show_calibration,
+                                     (void *)(uintptr_t)options, &plan->moments, err);
+    free(tensors);
+    if (result == RWL_ERR_BAD_FILE)
+        rwl_error_prefix(err, "%s", options->calibration_name);
+    return result;
+}
+
 /* ---- writing ---- */
 
 /* One file being written. */
@@ -117,10 +154,12 @@ struct writing {
     struct rwl_compress_plan *plan;
     struct rwl_model_writer *writer;
     struct rwl_pool *pool;
-    uint8_t *bytes;       /* a piece to copy, or a batch of strips */
-    float *values;        /* [threads][2][8][columns]: a worker's strip, and its spare */
-    uint32_t index;       /* of the tensor */
-    uint64_t first_strip; /* of the batch */
+    uint8_t *bytes;        /* a piece to copy, or a batch of strips */
+    float *values;         /* [threads][2][8][columns]: a worker's strip, and its spare */
+    uint32_t index;        /* of the tensor */
+    uint32_t quantised;    /* tensors that have been */
+    const float *feedback; /* of this tensor, or NULL */
+    uint64_t first_strip;  /* of the batch */
     uint32_t strips;
     atomic_bool overflow;
 };
@@ -198,13 +237,13 @@ static void quantise_batch(struct rwl_pool *pool, uint32_t worker, void *arg)
     for (uint32_t i; (i = rwl_pool_take(pool)) < writing->strips;) {
         const size_t rows = load_strip(writing, writing->first_strip + i, values);
         if (!all_finite(values, rows * columns) ||
-            !rwl_quantise_strip(to->encoding, values, rows, columns, NULL, spare,
+            !rwl_quantise_strip(to->encoding, values, rows, columns, writing->feedback, spare,
                                 writing->bytes + i * strip_bytes))
             atomic_store(&writing->overflow, true);
     }
 }
 
-static int quantise_tensor(struct writing *writing, struct rwl_error *err)
+static int quantise_strips(struct writing *writing, struct rwl_error *err)
 {
     const struct rwl_tensor *to = &writing->plan->metadata.tensors[writing->index];
     const uint64_t strips = rwl_strips(to->shape[0]);
@@ -227,6 +266,18 @@ static int quantise_tensor(struct writing *writing, struct rwl_error *err)
         advance(writing->plan, bytes);
     }
     return 0;
+}
+
+static int quantise_tensor(struct writing *writing, struct rwl_error *err)
+{
+    struct rwl_moments *moments = writing->plan->moments;
+    const uint32_t number = writing->quantised++;
+
+    writing->feedback = moments ? rwl_moments_factor(moments, number) : NULL;
+    int result = quantise_strips(writing, err);
+    if (moments)
+        rwl_moments_release(moments, number);
+    return result;
 }
 
 static int allocate(struct writing *writing, struct rwl_error *err)
@@ -267,7 +318,9 @@ int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct 
     size_t size;
     const void *vocabulary = rwl_model_file_vocabulary(rwl_model_get_file(plan->model), &size);
 
-    int result = rwl_pool_create(wanted ? wanted : cpus, &writing.pool, err);
+    int result = plan->options->calibration ? calibrate(plan, err) : 0;
+    if (!result)
+        result = rwl_pool_create(wanted ? wanted : cpus, &writing.pool, err);
     if (!result)
         result =
             rwl_model_writer_create(path, &plan->metadata, vocabulary, size, &writing.writer, err);

@@ -24,7 +24,8 @@ struct rwl_compress_options {
     enum rwl_preset preset;
     const char *calibration; /* a text that stands for what the model will read, or NULL: none */
     size_t calibration_bytes;
-    uint32_t threads; /* 0: one a CPU */
+    const char *calibration_name; /* of the text, for error lines */
+    uint32_t threads;             /* 0: one a CPU */
 
     /* NULL, or called with what is being done (a text that stays) and how much of it is. */
     void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
@@ -41,7 +42,7 @@ void rwl_compress_plan_destroy(struct rwl_compress_plan *plan);
 /* What the new file will say of itself; of its tensors, size but no offset. Borrowed. */
 const struct rwl_metadata *rwl_compress_plan_metadata(const struct rwl_compress_plan *plan);
 
-/* Writes the file; a fault leaves none of that name, or the old one. */
+/* Writes the file, once; a fault leaves none of that name, or the old one. */
 int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct rwl_error *err);
 
 #endif

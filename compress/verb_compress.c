@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* compress: options, the printed plan, the progress bar around rwl_compress_write. */
 #include "base/error.h"
+#include "base/file.h"
 #include "compress/compress.h"
 #include "compress/progress.h"
 #include "compress/tool.h"
 #include "engine/model.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+enum { MAX_TEXT_BYTES = 1 << 30 };
+
 struct options {
-    struct rwl_str output, preset;
+    struct rwl_str output, preset, calibration;
     int64_t threads;
     bool dry_run, quiet;
 };
@@ -20,6 +24,12 @@ static const struct rwl_field rows[] = {
     RWL_STR(S, preset, .choices = "q8|q4", .def.s = "q8",
             .doc = "q8: projections, FFN and head with 8 bits a number in groups of 32, which "
                    "changes next to nothing. q4: with 4 bits."),
+    RWL_STR(S, calibration,
+            .doc =
+                "A text like what the model will read, documents divided by NUL bytes. The model "
+                "reads it first, and rounding then makes up for each error in the numbers still "
+                "to come, weighted by the activations seen. Without it each number is rounded "
+                "by itself."),
     RWL_I64(S, threads, .min = 0, .max = 256,
             .doc = "Threads that compute; 0: one a CPU. The file is the same with any number."),
     RWL_BOOL(S, dry_run, .doc = "Print what would become of the tensors and write nothing."),
@@ -88,7 +98,13 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
 
     if (!options->dry_run && options->output.size == 0)
         return rwl_error_set(err, RWL_ERR_USAGE, "compress needs --output FILE or --dry-run");
+    char *text = NULL;
     int result = rwl_model_open(arguments[0], &model, err);
+    if (!result && options->calibration.size)
+        result = rwl_file_load(options->calibration.data, MAX_TEXT_BYTES, &text,
+                               &compress.calibration_bytes, err);
+    compress.calibration = text;
+    compress.calibration_name = options->calibration.data;
     if (!result)
         result = rwl_compress_plan_create(model, &compress, &plan, err);
     if (!result && options->dry_run) {
@@ -100,6 +116,7 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     rwl_progress_clear(&progress);
     rwl_compress_plan_destroy(plan);
     rwl_model_close(model);
+    free(text);
     return result;
 }
 

@@ -91,6 +91,12 @@ const char *rwl_engine_kernels(const struct rwl_engine *engine)
     return engine->pass->kernels.name;
 }
 
+void rwl_engine_observe(struct rwl_engine *engine, rwl_observe_fn *observe, void *context)
+{
+    engine->pass->observe = observe;
+    engine->pass->observe_context = context;
+}
+
 static int check_item(const struct rwl_engine *engine, const struct rwl_step_item *item,
                       size_t number, struct rwl_error *err)
 {

@@ -43,6 +43,19 @@ uint32_t rwl_engine_max_tokens(const struct rwl_engine *engine);
 size_t rwl_engine_scratch_bytes(const struct rwl_engine *engine);
 const char *rwl_engine_kernels(const struct rwl_engine *engine); /* "avx2" */
 
+/* A matrix product about to be computed: an input of [columns] numbers for each of count tokens. */
+struct rwl_observation {
+    const void *weights; /* the matrix, where it is mapped */
+    const float *in;     /* [count] inputs at in_stride */
+    size_t in_stride;
+    uint32_t count;
+    uint32_t worker, threads; /* who is told, and of how many who are all told */
+};
+typedef void rwl_observe_fn(void *context, const struct rwl_observation *seen);
+
+/* From the next step on every worker calls observe before each product. For offline work. */
+void rwl_engine_observe(struct rwl_engine *engine, rwl_observe_fn *observe, void *context);
+
 /* The states must differ from each other; the sum of counts is at most max_tokens. A bad
  * token, count or repeated state fails with RWL_ERR_BAD_PARAM before any state changes. */
 int rwl_engine_step(struct rwl_engine *engine, const struct rwl_step_item *items, size_t count,

@@ -296,6 +296,19 @@ static void quantise_inputs(struct rwl_pass *pass, struct rwl_pool *pool,
     rwl_pool_barrier(pool);
 }
 
+static void observe_jobs(const struct rwl_pass *pass, uint32_t worker, const struct rwl_jobs *jobs,
+                         uint32_t count)
+{
+    for (uint32_t i = 0; i < jobs->count; i++)
+        pass->observe(pass->observe_context,
+                      &(struct rwl_observation){ .weights = jobs->jobs[i].matrix.data,
+                                                 .in = jobs->jobs[i].in,
+                                                 .in_stride = jobs->jobs[i].in_stride,
+                                                 .count = count,
+                                                 .worker = worker,
+                                                 .threads = pass->threads });
+}
+
 void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
                   const struct rwl_jobs *jobs, uint32_t count)
 {
@@ -305,6 +318,8 @@ void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
 
     if (jobs->count == 0)
         return;
+    if (pass->observe)
+        observe_jobs(pass, worker, jobs, count);
     quantise_inputs(pass, pool, jobs, count, groups);
     for (uint32_t i = 0; i < jobs->count; i++) {
         rows[i] = chunk_rows(pass, &jobs->jobs[i], count);

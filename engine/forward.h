@@ -11,6 +11,7 @@
 #ifndef RWL_ENGINE_FORWARD_H
 #define RWL_ENGINE_FORWARD_H
 
+#include "engine/engine.h"
 #include "engine/internal.h"
 #include "engine/kernels.h"
 #include "engine/pool.h"
@@ -31,6 +32,9 @@ struct rwl_pass {
     const struct rwl_model *model;
     struct rwl_kernels kernels;
     uint32_t threads, max_rows;
+
+    rwl_observe_fn *observe; /* or NULL */
+    void *observe_context;
 
     /* The step's work. */
     struct rwl_row *rows;

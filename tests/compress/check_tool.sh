@@ -89,6 +89,17 @@ for preset in q8 q4; do
     expect 0 "^  head +$preset +1 tensors" info --verify "$folder/$preset.rwkvl"
     expect 1 "is $preset already" compress "$folder/$preset.rwkvl" -o "$folder/x.rwkvl"
 done
+head -c 3000 "$models/valid.txt" >"$folder/text"
+for threads in 1 2; do
+    expect 0 '' compress "$demo" -o "$folder/calibrated$threads.rwkvl" --preset q4 \
+        --threads $threads --calibration "$folder/text"
+done
+cmp -s "$folder/calibrated1.rwkvl" "$folder/calibrated2.rwkvl" || fail "threads change calibration"
+cmp -s "$folder/calibrated1.rwkvl" "$folder/q4.rwkvl" && fail "calibration changes nothing"
+expect 0 'q4, errors compensated by calibration on 3000 bytes' info "$folder/calibrated1.rwkvl"
+printf '\0' >"$folder/short"
+expect 1 'short: the text has no token to predict' compress "$demo" -o "$folder/x.rwkvl" \
+    --calibration "$folder/short"
 [ ! -e "$folder/x.rwkvl" ] || fail "compress left a file behind"
 
 prompt=$(printf 'User: back up 2 meters now\n\nAssistant:')

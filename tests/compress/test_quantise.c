@@ -120,6 +120,81 @@ START_TEST(too_large_for_a_scale)
 }
 END_TEST
 
+enum { INPUTS = 96 }; /* columns of the correlated case */
+
+/* H = X^T X + damping of inputs that share a few causes, and F of H = F D F^T, both packed. */
+static void correlated_moments(double *h, float *f)
+{
+    static double d[INPUTS];
+    for (size_t i = 0; i < INPUTS * (INPUTS + 1) / 2; i++)
+        h[i] = 0;
+    for (int t = 0; t < 400; t++) {
+        float causes[8], x[INPUTS];
+        for (int c = 0; c < 8; c++)
+            causes[c] = uniform(-1, 1);
+        for (int i = 0; i < INPUTS; i++)
+            x[i] = causes[i % 8] + causes[i / 16] + uniform(-0.3f, 0.3f);
+        for (size_t i = 0; i < INPUTS; i++)
+            for (size_t j = 0; j <= i; j++)
+                h[i * (i + 1) / 2 + j] += (double)x[i] * (double)x[j];
+    }
+    for (size_t i = 0; i < INPUTS; i++)
+        h[i * (i + 1) / 2 + i] += 1;
+    for (size_t i = 0; i < INPUTS; i++) {
+        float *row = f + i * (i + 1) / 2;
+        for (size_t j = 0; j <= i; j++) {
+            const float *other = f + j * (j + 1) / 2;
+            double rest = h[i * (i + 1) / 2 + j];
+            for (size_t k = 0; k < j; k++)
+                rest -= (double)row[k] * d[k] * (double)other[k];
+            if (i == j)
+                d[i] = rest;
+            row[j] = (float)(i == j ? 1 : rest / d[j]);
+        }
+    }
+}
+
+/* The product's squared error over the inputs: e H e^T, summed over rows. */
+static double product_error(enum rwl_encoding encoding, const float *values, const uint8_t *strip,
+                            const double *h)
+{
+    double sum = 0;
+    for (uint32_t row = 0; row < RWL_STRIP_ROWS; row++) {
+        double e[INPUTS];
+        for (size_t i = 0; i < INPUTS; i++) {
+            e[i] = (double)values[row * INPUTS + i] -
+                   (double)rwl_quantised_value(encoding, strip, row, i);
+            for (size_t j = 0; j <= i; j++)
+                sum += (j < i ? 2 : 1) * e[i] * e[j] * h[i * (i + 1) / 2 + j];
+        }
+    }
+    return sum;
+}
+
+START_TEST(errors_are_made_up_for)
+{
+    static double h[INPUTS * (INPUTS + 1) / 2];
+    static float f[INPUTS * (INPUTS + 1) / 2], values[RWL_STRIP_ROWS * INPUTS];
+    static float changed[RWL_STRIP_ROWS * INPUTS], spare[RWL_STRIP_ROWS * INPUTS];
+    uint8_t strip[RWL_SCALES_BYTES + 3 * RWL_GROUP_BYTES_Q8];
+    correlated_moments(h, f);
+    for (int encoding = RWL_ENCODING_Q8; encoding <= RWL_ENCODING_Q4; encoding++)
+        for (int round = 0; round < 10; round++) {
+            for (size_t i = 0; i < RWL_STRIP_ROWS * INPUTS; i++)
+                changed[i] = values[i] = uniform(-0.2f, 0.2f);
+            ck_assert(
+                rwl_quantise_strip(encoding, values, RWL_STRIP_ROWS, INPUTS, NULL, NULL, strip));
+            const double plain = product_error(encoding, values, strip, h);
+            ck_assert(
+                rwl_quantise_strip(encoding, changed, RWL_STRIP_ROWS, INPUTS, f, spare, strip));
+            const double compensated = product_error(encoding, values, strip, h);
+            printf("q%d: squared error %.3g plain, %.3g compensated\n",
+                   encoding == RWL_ENCODING_Q8 ? 8 : 4, plain, compensated);
+            ck_assert_double_lt(compensated, plain / 3);
+        }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("compress");
@@ -127,6 +202,7 @@ int main(void)
     tcase_add_test(tests, numbers_stay_near);
     tcase_add_test(tests, padding_and_repetition);
     tcase_add_test(tests, too_large_for_a_scale);
+    tcase_add_test(tests, errors_are_made_up_for);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -52,6 +52,9 @@ static char *folder_of(const char *path)
 
 int rwl_file_create(const char *path, struct rwl_file_out **ret_file, struct rwl_error *err)
 {
+    struct stat status; /* rename would put a file in a device's place */
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        return rwl_error_set(err, RWL_ERR_IO, "%s: cannot create: not a regular file", path);
     struct rwl_file_out *file = calloc(1, sizeof *file);
     if (!file)
         return rwl_error_set(err, RWL_ERR_NOMEM, "%s: no memory", path);

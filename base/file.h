@@ -12,7 +12,8 @@
 struct rwl_error;
 struct rwl_file_out;
 
-/* Starts the file that will be `path`. The descriptor is open for reading and writing. */
+/* Starts the file that will be `path`; what is there must be a regular file. The descriptor is open
+ * for reading and writing. */
 int rwl_file_create(const char *path, struct rwl_file_out **ret_file, struct rwl_error *err);
 int rwl_file_descriptor(const struct rwl_file_out *file);
 

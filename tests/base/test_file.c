@@ -86,8 +86,8 @@ START_TEST(commit_that_fails_leaves_nothing)
 {
     struct rwl_file_out *out;
     struct rwl_error err;
-    ck_assert_int_eq(mkdir(path, 0700), 0); /* a folder has the name */
     ck_assert_int_eq(rwl_file_create(path, &out, &err), 0);
+    ck_assert_int_eq(mkdir(path, 0700), 0); /* a folder has the name by now */
     ck_assert_int_eq(rwl_file_commit(out, &err), RWL_ERR_IO);
     ck_assert_ptr_nonnull(strstr(err.text, path));
     DIR *dir = opendir(folder);
@@ -96,6 +96,19 @@ START_TEST(commit_that_fails_leaves_nothing)
         count++;
     closedir(dir);
     ck_assert_uint_eq(count, 3); /* ., .., data */
+}
+END_TEST
+
+START_TEST(only_regular_files_are_replaced)
+{
+    static const char *const paths[] = { "/dev/null", "/", "." };
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct rwl_file_out *out = NULL;
+        struct rwl_error err;
+        ck_assert_int_eq(rwl_file_create(paths[i], &out, &err), RWL_ERR_IO);
+        ck_assert_ptr_nonnull(strstr(err.text, ": cannot create: not a regular file"));
+        ck_assert_ptr_null(out);
+    }
 }
 END_TEST
 
@@ -164,6 +177,7 @@ int main(void)
     tcase_add_test(tests, file_appears_whole_at_commit);
     tcase_add_test(tests, abandon_keeps_the_old_file);
     tcase_add_test(tests, commit_that_fails_leaves_nothing);
+    tcase_add_test(tests, only_regular_files_are_replaced);
     tcase_add_test(tests, paths_without_folder_are_relative);
     tcase_add_test(tests, create_needs_a_folder);
     tcase_add_test(tests, reading_past_the_end_is_a_bad_file);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Arena: alignment, zeroing, limit, reset. Writing every byte lets a sanitizer see overlaps. */
 #include "base/arena.h"
-#include "tests/base/run.h"
+#include "tests/run.h"
 
 #include <stdbool.h>
 #include <stdint.h>

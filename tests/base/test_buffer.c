@@ -2,7 +2,7 @@
 /* Buffer and the byte helpers of bytes.h. */
 #include "base/buffer.h"
 #include "base/bytes.h"
-#include "tests/base/run.h"
+#include "tests/run.h"
 
 #include <stdint.h>
 #include <stdio.h>

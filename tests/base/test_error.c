@@ -2,7 +2,7 @@
 /* Error lines: one line, valid UTF-8, however long or hostile what goes in. */
 #include "base/error.h"
 #include "base/utf8.h"
-#include "tests/base/run.h"
+#include "tests/run.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Described members: defaults, checks, text parsing, suggestions. */
 #include "base/field.h"
-#include "tests/base/run.h"
+#include "tests/run.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "base/error.h"
 #include "base/file.h"
-#include "tests/base/run.h"
+#include "tests/run.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* UTF-8 against a decoder written the other way round: from code points to their bytes. */
 #include "base/utf8.h"
-#include "tests/base/run.h"
+#include "tests/run.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 #include "engine/kernels.h"
 #include "engine/state.h"
 #include "tests/engine/fixture.h"
-#include "tests/engine/run.h"
+#include "tests/run.h"
 
 #include <math.h>
 #include <stdatomic.h>

@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "engine/arch.h"
 #include "tests/engine/fixture.h"
-#include "tests/engine/run.h"
+#include "tests/run.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #define _DEFAULT_SOURCE /* usleep */
 #include "base/error.h"
 #include "engine/pool.h"
-#include "tests/engine/run.h"
+#include "tests/run.h"
 
 #include <stdatomic.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
 #include "base/bytes.h"
 #include "engine/float16.h"
 #include "engine/kernels.h"
-#include "tests/engine/run.h"
+#include "tests/run.h"
 
 #include <math.h>
 #include <stdio.h>

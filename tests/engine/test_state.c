@@ -5,7 +5,7 @@
 #include "engine/engine.h"
 #include "engine/state.h"
 #include "tests/engine/fixture.h"
-#include "tests/engine/run.h"
+#include "tests/run.h"
 
 #define XXH_INLINE_ALL
 #include <math.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What messages become, and the line that each mistake gets. */
 #include "tests/proto/literal.h"
-#include "tests/proto/run.h"
+#include "tests/run.h"
 
 #include <math.h>
 #include <stdio.h>

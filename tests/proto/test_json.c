@@ -2,7 +2,7 @@
 /* MessagePack as JSON text: exact spelling, and nothing that is no JSON. */
 #include "base/utf8.h"
 #include "tests/proto/literal.h"
-#include "tests/proto/run.h"
+#include "tests/run.h"
 
 #include <float.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The method table holds together, and rpc.describe tells exactly what it says. */
 #include "proto/proto.h"
-#include "tests/proto/run.h"
+#include "tests/run.h"
 
 #include <stdio.h>
 #include <string.h>

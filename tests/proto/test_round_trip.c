@@ -4,7 +4,7 @@
  * out of a message as they went in. A new row is covered by being in its table.
  */
 #include "proto/proto.h"
-#include "tests/proto/run.h"
+#include "tests/run.h"
 
 #include <math.h>
 #include <string.h>

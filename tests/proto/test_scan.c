@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The scan at every cut of every form of head, and against hostile headers. */
 #include "tests/proto/literal.h"
-#include "tests/proto/run.h"
+#include "tests/run.h"
 
 #include <stdlib.h>
 #include <string.h>

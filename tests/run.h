@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs one test case as a program: 0 if all its tests pass. */
-#ifndef RWL_TESTS_PROTO_RUN_H
-#define RWL_TESTS_PROTO_RUN_H
+/* Runs one test case as a program: 0 if all its tests pass. For every module's tests. */
+#ifndef RWL_TESTS_RUN_H
+#define RWL_TESTS_RUN_H
 
 #include <check.h>
 
@@ -9,7 +9,7 @@
 
 static inline int run_case(TCase *tests)
 {
-    Suite *suite = suite_create("proto");
+    Suite *suite = suite_create("rwkvlite");
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -94,7 +94,7 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
     const struct rwl_hparams *sizes = &pass->model->hparams;
     const uint64_t t = pass->max_rows, c = t * sizes->width, a = t * sizes->attention_width;
     const uint64_t f = t * sizes->ffn_width, number = sizeof(float);
-    const uint64_t groups = t * pass->group_count;
+    const uint64_t groups = (t > pass->threads ? t : pass->threads) * (uint64_t)pass->group_count;
     uint64_t bytes;
     void *memory;
 
@@ -254,15 +254,18 @@ static bool same_input(const struct rwl_job *a, const struct rwl_job *b)
            a->in_stride == b->in_stride && a->matrix.columns == b->matrix.columns;
 }
 
-/* Quantises the inputs of all jobs that need it, each once, in pieces of one row and some
- * groups. Every worker works out the same places; NULL: the job reads floats. */
-static void quantise_inputs(struct rwl_pass *pass, struct rwl_pool *pool,
-                            const struct rwl_jobs *jobs, uint32_t count,
-                            struct rwl_group *ret_groups[RWL_MAX_JOBS])
-{
-    struct rwl_group *at = pass->groups;
-    uint32_t inputs[RWL_MAX_JOBS], end[RWL_MAX_JOBS], input_count = 0, total = 0, input = 0;
+/* The inputs to quantise for a list of jobs, each once, in pieces of one row and some groups. */
+struct inputs {
+    uint32_t jobs[RWL_MAX_JOBS]; /* the first job that reads it */
+    uint32_t end[RWL_MAX_JOBS];  /* number of its last piece + 1 */
+    uint32_t count, pieces;
+    size_t groups;
+};
 
+/* Gives every job that needs it a place from `at` on; NULL: the job reads floats. */
+static void place_inputs(const struct rwl_jobs *jobs, uint32_t count, struct rwl_group *at,
+                         struct inputs *inputs, struct rwl_group *ret_groups[RWL_MAX_JOBS])
+{
     for (uint32_t i = 0; i < jobs->count; i++) {
         const struct rwl_job *job = &jobs->jobs[i];
         ret_groups[i] = NULL;
@@ -274,26 +277,49 @@ static void quantise_inputs(struct rwl_pass *pass, struct rwl_pool *pool,
         const size_t groups = (size_t)rwl_groups(job->matrix.columns);
         ret_groups[i] = at;
         at += groups * count;
-        assert((size_t)(at - pass->groups) <= (size_t)pass->group_count * pass->max_rows);
-        inputs[input_count] = i;
-        total += (uint32_t)((groups + QUANTISE_GROUPS - 1) / QUANTISE_GROUPS) * count;
-        end[input_count++] = total;
+        inputs->groups += groups * count;
+        inputs->jobs[inputs->count] = i;
+        inputs->pieces += (uint32_t)((groups + QUANTISE_GROUPS - 1) / QUANTISE_GROUPS) * count;
+        inputs->end[inputs->count++] = inputs->pieces;
     }
-    if (total == 0)
-        return;
-    for (uint32_t piece; (piece = rwl_pool_take(pool)) < total;) {
-        while (piece >= end[input])
+}
+
+static void quantise_piece(const struct rwl_pass *pass, const struct rwl_job *job, uint32_t number,
+                           uint32_t count, struct rwl_group *groups)
+{
+    const size_t first = number / count * (size_t)QUANTISE_GROUPS, row = number % count;
+    const size_t column = first * RWL_GROUP_COLUMNS, left = job->matrix.columns - column;
+    const size_t most = (size_t)QUANTISE_GROUPS * RWL_GROUP_COLUMNS;
+
+    pass->kernels.quantise(left < most ? left : most, job->in + row * job->in_stride + column,
+                           groups + row * (size_t)rwl_groups(job->matrix.columns) + first);
+}
+
+/* Quantises the inputs of all jobs that need it. One row is done by every worker for itself, in
+ * less time than they need to meet. */
+static void quantise_inputs(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                            const struct rwl_jobs *jobs, uint32_t count,
+                            struct rwl_group *ret_groups[RWL_MAX_JOBS])
+{
+    const bool alone = count == 1;
+    struct inputs inputs = { 0 };
+    struct rwl_group *at = pass->groups + (alone ? worker * (size_t)pass->group_count : 0);
+    uint32_t input = 0, next = 0;
+
+    place_inputs(jobs, count, at, &inputs, ret_groups);
+    assert(inputs.groups <= (size_t)pass->group_count * count);
+    for (;;) {
+        const uint32_t piece = inputs.pieces == 0 || alone ? next++ : rwl_pool_take(pool);
+        if (piece >= inputs.pieces)
+            break;
+        while (piece >= inputs.end[input])
             input++;
-        const struct rwl_job *job = &jobs->jobs[inputs[input]];
-        const uint32_t number = piece - (input ? end[input - 1] : 0);
-        const size_t first = number / count * (size_t)QUANTISE_GROUPS, row = number % count;
-        const size_t column = first * RWL_GROUP_COLUMNS, left = job->matrix.columns - column;
-        const size_t most = (size_t)QUANTISE_GROUPS * RWL_GROUP_COLUMNS;
-        const size_t place = row * (size_t)rwl_groups(job->matrix.columns) + first;
-        pass->kernels.quantise(left < most ? left : most, job->in + row * job->in_stride + column,
-                               ret_groups[inputs[input]] + place);
+        const uint32_t job = inputs.jobs[input];
+        quantise_piece(pass, &jobs->jobs[job], piece - (input ? inputs.end[input - 1] : 0), count,
+                       ret_groups[job]);
     }
-    rwl_pool_barrier(pool);
+    if (inputs.pieces && !alone)
+        rwl_pool_barrier(pool);
 }
 
 static void observe_jobs(const struct rwl_pass *pass, uint32_t worker, const struct rwl_jobs *jobs,
@@ -320,7 +346,7 @@ void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
         return;
     if (pass->observe)
         observe_jobs(pass, worker, jobs, count);
-    quantise_inputs(pass, pool, jobs, count, groups);
+    quantise_inputs(pass, pool, worker, jobs, count, groups);
     for (uint32_t i = 0; i < jobs->count; i++) {
         rows[i] = chunk_rows(pass, &jobs->jobs[i], count);
         total += (jobs->jobs[i].matrix.rows + rows[i] - 1) / rows[i];

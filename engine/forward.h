@@ -60,7 +60,7 @@ struct rwl_pass {
     float *last;   /* [C] rows for the head, one a wanted row */
     char *raw_row; /* an embedding row as it stands in the file */
 
-    struct rwl_group *groups; /* [T][group_count] quantised inputs of the jobs that run */
+    struct rwl_group *groups; /* [T, threads if more][group_count] inputs of the jobs that run */
     uint32_t group_count;
 
     /* Each worker's own: [threads][worker_floats]. */
@@ -124,7 +124,7 @@ void rwl_plan_lora(const struct rwl_pass *pass, struct rwl_plan *plan, const str
                    struct rwl_job job);
 
 /* Runs jobs on count rows together with the other workers, then meets them at a barrier; with a
- * quantised matrix also at one before, when the inputs are quantised.
+ * quantised matrix and several rows also at one before, when the inputs are quantised.
  * No jobs: does nothing. */
 void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
                   const struct rwl_jobs *jobs, uint32_t count);

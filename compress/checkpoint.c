@@ -93,8 +93,9 @@ int rwl_checkpoint_open(const char *path, struct rwl_checkpoint **ret_checkpoint
         if (containers[i].matches(head))
             return containers[i].open(path, ret_checkpoint, err);
     return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                         "%s: no checkpoint: expected .pth (zip), .safetensors, rwkv.cpp or GGUF",
-                         path);
+                         "%s: no checkpoint: expected .pth (zip), .safetensors, rwkv.cpp or GGUF, "
+                         "found a file that begins with bytes %02x %02x %02x %02x",
+                         path, head[0], head[1], head[2], head[3]);
 }
 
 void rwl_checkpoint_close(struct rwl_checkpoint *checkpoint)

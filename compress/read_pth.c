@@ -51,11 +51,12 @@ struct pth {
     uint32_t window_tensor;
 };
 
-static int fail_zip(const struct pth *pth, zip_error_t *cause, const char *what,
-                    struct rwl_error *err)
+static int fail_entry(const struct pth *pth, zip_uint64_t entry, zip_error_t *cause,
+                      struct rwl_error *err)
 {
-    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: %s: %s", pth->path, what,
-                         zip_error_strerror(cause));
+    const char *name = zip_get_name(pth->zip, entry, ZIP_FL_ENC_RAW);
+    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: entry %.100s cannot be read: %s", pth->path,
+                         name ? name : "?", zip_error_strerror(cause));
 }
 
 static void close_file(struct pth *pth)
@@ -84,17 +85,20 @@ static int read_on(struct pth *pth, void *data, uint64_t size, uint64_t entry_si
     for (uint64_t left = size; left > 0;) {
         zip_int64_t n = zip_fread(pth->file, at, left);
         if (n < 0)
-            return fail_zip(pth, zip_file_get_error(pth->file), "an entry cannot be read", err);
+            return fail_entry(pth, pth->file_entry, zip_file_get_error(pth->file), err);
         if (n == 0)
-            return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: an entry is shorter than it says",
-                                 pth->path);
+            return rwl_error_set(
+                err, RWL_ERR_BAD_FILE, "%s: entry %.100s ends at byte %llu, expected %llu",
+                pth->path, zip_get_name(pth->zip, pth->file_entry, ZIP_FL_ENC_RAW),
+                (unsigned long long)(pth->file_at + size - left), (unsigned long long)entry_size);
         at += n, left -= (uint64_t)n;
     }
     pth->file_at += size;
     char extra;
     if (pth->file_at == entry_size && pth->file_sequential && zip_fread(pth->file, &extra, 1) != 0)
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                             "%s: an entry's content is not what its checksum says", pth->path);
+                             "%s: entry %.100s: its content is not what its checksum says",
+                             pth->path, zip_get_name(pth->zip, pth->file_entry, ZIP_FL_ENC_RAW));
     return 0;
 }
 
@@ -107,7 +111,7 @@ static int go_to(struct pth *pth, zip_uint64_t entry, uint64_t offset, uint64_t 
     if (!pth->file) {
         pth->file = zip_fopen_index(pth->zip, entry, 0);
         if (!pth->file)
-            return fail_zip(pth, zip_get_error(pth->zip), "an entry cannot be read", err);
+            return fail_entry(pth, entry, zip_get_error(pth->zip), err);
         pth->file_entry = entry;
         pth->file_at = 0;
         pth->file_sequential = true;
@@ -279,7 +283,7 @@ static int stat_entry(const struct pth *pth, zip_uint64_t entry, uint64_t *ret_s
 {
     zip_stat_t status;
     if (zip_stat_index(pth->zip, entry, 0, &status) != 0)
-        return fail_zip(pth, zip_get_error(pth->zip), "an entry cannot be read", err);
+        return fail_entry(pth, entry, zip_get_error(pth->zip), err);
     if (!(status.valid & ZIP_STAT_SIZE) || !(status.valid & ZIP_STAT_COMP_SIZE) ||
         (status.size > BOMB_BYTES && status.size / BOMB_RATIO > status.comp_size))
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
@@ -361,8 +365,10 @@ static int check_tensor(struct pth *pth, struct source *source, struct rwl_error
            values <= tensor->storage_values;
     if (!fits)
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                             "%s: tensor %s: its shape, strides and offset reach beyond its data",
-                             pth->path, tensor->name);
+                             "%s: tensor %s: its shape, strides and offset %llu reach beyond its "
+                             "data, expected within %llu values",
+                             pth->path, tensor->name, (unsigned long long)tensor->offset,
+                             (unsigned long long)tensor->storage_values);
     bool dense;
     if (!is_streamable(tensor, &dense) && span_values(tensor) / 2 > values)
         return rwl_error_set(err, RWL_ERR_UNSUPPORTED,
@@ -408,7 +414,14 @@ static int open_archive(struct pth *pth, struct rwl_error *err)
     if (!pth->zip) {
         zip_error_t cause;
         zip_error_init_with_code(&cause, code);
-        int result = fail_zip(pth, &cause, "the zip archive cannot be opened", err);
+        int result =
+            code == ZIP_ER_NOZIP
+                ? rwl_error_set(err, RWL_ERR_BAD_FILE,
+                                "%s: begins as a zip archive, expected its directory at "
+                                "the end, found none: cut short?",
+                                pth->path)
+                : rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: the zip archive cannot be opened: %s",
+                                pth->path, zip_error_strerror(&cause));
         zip_error_fini(&cause);
         return result;
     }

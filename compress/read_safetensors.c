@@ -85,10 +85,15 @@ static int read_safetensors(struct rwl_checkpoint *checkpoint, uint32_t index, u
 
 static const struct rwl_checkpoint_ops safetensors_ops = { read_safetensors, close_safetensors };
 
-static int fail_tensor(const struct shard *shard, const char *name, const char *what,
-                       struct rwl_error *err)
+/* What a value of the header is, where it should be something else. */
+static int fail_field(const struct shard *shard, const char *name, const char *field,
+                      const json_t *value, const char *expected, struct rwl_error *err)
 {
-    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %.100s: %s", shard->path, name, what);
+    char *found = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %.100s: %s %.60s, expected %s", shard->path,
+                  name, field, found ? found : "is missing", expected);
+    free(found);
+    return RWL_ERR_BAD_FILE;
 }
 
 static int fail_memory(const char *path, struct rwl_error *err)
@@ -109,7 +114,7 @@ static int read_type(const struct shard *shard, const char *name, const json_t *
     };
     const char *text = json_string_value(value);
     if (!text)
-        return fail_tensor(shard, name, "has no dtype", err);
+        return fail_field(shard, name, "dtype", value, "\"F32\", \"F16\" or \"BF16\"", err);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(text, types[i].name) == 0) {
             tensor->type = types[i].type;
@@ -147,16 +152,21 @@ static int read_tensor(struct safetensors *file, uint32_t shard_index, const cha
         return result;
     size_t dims, ends;
     uint64_t range[2], bytes = rwl_checkpoint_value_bytes(tensor.type);
-    if (!read_numbers(json_object_get(value, "shape"), tensor.shape, RWL_CHECKPOINT_MAX_DIMS,
-                      &dims))
-        return fail_tensor(shard, name, "its shape is no list of up to 4 sizes", err);
-    if (!read_numbers(json_object_get(value, "data_offsets"), range, 2, &ends) || ends != 2 ||
-        range[0] > range[1] || range[1] > shard->data_size)
-        return fail_tensor(shard, name, "its data_offsets are no range within the file", err);
+    const json_t *shape = json_object_get(value, "shape");
+    const json_t *offsets = json_object_get(value, "data_offsets");
+    if (!read_numbers(shape, tensor.shape, RWL_CHECKPOINT_MAX_DIMS, &dims))
+        return fail_field(shard, name, "shape", shape, "a list of up to 4 sizes", err);
+    if (!read_numbers(offsets, range, 2, &ends) || ends != 2 || range[0] > range[1] ||
+        range[1] > shard->data_size) {
+        char expected[80];
+        snprintf(expected, sizeof expected, "a range within the %llu bytes of data the file has",
+                 (unsigned long long)shard->data_size);
+        return fail_field(shard, name, "data_offsets", offsets, expected, err);
+    }
     tensor.dims = (uint32_t)dims;
     for (size_t i = 0; i < dims; i++)
         if (!rwl_mul_u64(bytes, tensor.shape[i], &bytes))
-            return fail_tensor(shard, name, "its size overflows", err);
+            return fail_field(shard, name, "shape", shape, "a size below 2^64 bytes", err);
     if (bytes != range[1] - range[0])
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
                              "%s: tensor %.100s: its data has %llu bytes, its shape needs %llu",
@@ -177,6 +187,16 @@ static int compare_places(const void *a, const void *b)
                                        : (left->end > right->end) - (left->end < right->end);
 }
 
+/* The tensor, from number `first` on, whose data that is. */
+static const char *find_name(const struct safetensors *file, uint32_t first,
+                             const struct place *place)
+{
+    for (uint32_t i = first; i < file->base.tensor_count; i++)
+        if (file->places[i].begin == place->begin && file->places[i].end == place->end)
+            return file->tensors[i].name;
+    return NULL;
+}
+
 /* The tensors from number `first` on must fill the shard's data, end to end. */
 static int check_cover(const struct safetensors *file, const struct shard *shard, uint32_t first,
                        struct rwl_error *err)
@@ -191,12 +211,19 @@ static int check_cover(const struct safetensors *file, const struct shard *shard
     uint32_t i = 0;
     while (i < count && places[i].begin == at)
         at = places[i++].end;
+    const char *name = i < count ? find_name(file, first, &places[i]) : NULL;
+    uint64_t begin = i < count ? places[i].begin : 0;
     free(places);
-    if (i == count && at == shard->data_size)
+    if (name)
+        return rwl_error_set(
+            err, RWL_ERR_BAD_FILE,
+            "%s: tensor %.100s: its data begins at byte %llu, expected %llu, where "
+            "the one before it ends",
+            shard->path, name, (unsigned long long)begin, (unsigned long long)at);
+    if (at == shard->data_size)
         return 0;
     return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                         "%s: tensors overlap or leave a gap at byte %llu of the data, which has "
-                         "%llu",
+                         "%s: the tensors' data ends at byte %llu, expected %llu as the file has",
                          shard->path, (unsigned long long)at, (unsigned long long)shard->data_size);
 }
 
@@ -328,8 +355,8 @@ static int add_shards(struct safetensors *file, const char *path, const json_t *
     return 0;
 }
 
-/* Every tensor of the shards must be in the map, and the map must name no others. */
-static int check_map(const struct safetensors *file, const char *path, const json_t *map,
+/* Every tensor of the shards must be in the map, and the map must name no others. Empties it. */
+static int check_map(const struct safetensors *file, const char *path, json_t *map,
                      struct rwl_error *err)
 {
     for (uint32_t i = 0; i < file->base.tensor_count; i++) {
@@ -340,10 +367,17 @@ static int check_map(const struct safetensors *file, const char *path, const jso
                                  "%s: weight_map says tensor %.100s is in %.100s, found in %.100s",
                                  path, file->tensors[i].name, name ? name : "no file", shard->name);
     }
-    if (json_object_size(map) != file->base.tensor_count)
+    const char *name;
+    json_t *value;
+    for (uint32_t i = 0; i < file->base.tensor_count; i++)
+        json_object_del(map, file->tensors[i].name);
+    json_object_foreach(map, name, value)
+    {
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                             "%s: weight_map names %zu tensors, the shards hold %u", path,
-                             json_object_size(map), file->base.tensor_count);
+                             "%s: weight_map says tensor %.100s is in %.100s, which has no such "
+                             "tensor",
+                             path, name, json_string_value(value));
+    }
     return 0;
 }
 
@@ -359,7 +393,7 @@ static int open_index(struct safetensors *file, const char *path, struct rwl_err
     free(data);
     if (result)
         return result;
-    const json_t *map = json_object_get(index, "weight_map");
+    json_t *map = json_object_get(index, "weight_map");
     if (!json_is_object(map))
         result = rwl_error_set(err, RWL_ERR_BAD_FILE,
                                "%s: JSON, but no index of .safetensors: no weight_map", path);

@@ -64,7 +64,7 @@ static inline uint32_t id_at(const struct rwl_tokenizer *tokenizer, uint32_t ran
 
 static int bad_section(struct rwl_error *err, const char *path, const char *what, uint64_t found)
 {
-    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: vocabulary: %s (%llu)", path, what,
+    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: vocabulary: %s, found %llu", path, what,
                          (unsigned long long)found);
 }
 
@@ -102,7 +102,8 @@ static int check_section(struct rwl_tokenizer *tokenizer, const uint8_t *section
         return bad_section(err, path, "fewer tokens by length than in all", sum);
     tokenizer->first[longest + 1] = count;
     if (tokenizer->first[2] != 256)
-        return bad_section(err, path, "not every single byte is a token", tokenizer->first[2]);
+        return bad_section(err, path, "every one of the 256 single bytes must be a token",
+                           tokenizer->first[2]);
     uint64_t ids = flags & RWL_VOCABULARY_HAS_IDS ? count * UINT64_C(4) : 0;
     if (size != at + ids + payload)
         return bad_section(err, path, "its size is not what its counts need", size);
@@ -136,7 +137,9 @@ static int make_ids(struct rwl_tokenizer *tokenizer, uint32_t vocab_size, const 
     if (!tokenizer->ids)
         highest = tokenizer->count;
     if (highest >= vocab_size)
-        return bad_section(err, path, "a token's ID is beyond the vocabulary size", highest);
+        return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                             "%s: vocabulary: a token has the ID %u, expected below %u", path,
+                             highest, vocab_size);
     tokenizer->id_limit = highest + 1;
     if (!tokenizer->ids)
         return 0;

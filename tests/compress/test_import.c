@@ -324,6 +324,12 @@ START_TEST(test_shards)
         ck_assert_int_ne(import_as(path, RWL_IMPORT_AUTO, &err), 0);
         ck_assert_msg(strstr(err.text, cases[i].error) != NULL, "%s", err.text);
     }
+    index.size -= 2;
+    rwl_buffer_text(&index, ",\"extra\":\"part-1.safetensors\"}}");
+    made_write_file(path, index.data, index.size);
+    ck_assert_int_ne(import_as(path, RWL_IMPORT_AUTO, &err), 0);
+    ck_assert_msg(strstr(err.text, "tensor extra is in part-1.safetensors, which has no such"),
+                  "%s", err.text);
     rwl_buffer_finish(&index);
     made_finish(&made);
     made_remove_folder();

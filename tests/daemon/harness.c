@@ -110,6 +110,8 @@ void daemon_run(struct daemon *daemon, const char *const *arguments)
     const char *const ours[] = { "--set", set, variable("RWKVLITE_MODEL"), NULL };
     size_t count = begin_words(words, wrapper, sizeof wrapper);
     count = add_words(words, count, ours);
+    if (count > 4) /* a wrapper: valgrind runs one thread at a time, and slowly where they spin */
+        count = add_words(words, count, (const char *const[]){ "--set", "engine.threads=1", NULL });
     add_words(words, count, arguments);
     daemon->pid = spawn(daemon, words);
     daemon_expect_notice(daemon, "READY=1");

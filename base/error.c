@@ -7,25 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* One line of valid UTF-8: what came from a file or a peer may be neither. */
-static void make_printable(char *text)
-{
-    size_t size = strlen(text);
-    for (size_t i = 0; i < size;) {
-        size_t n = rwl_utf8_length((const unsigned char *)text + i, size - i);
-        if (n == 0 || (unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
-            text[i] = '?';
-            n = 1;
-        }
-        i += n;
-    }
-}
-
 static void set_text(struct rwl_error *err, int code, const char *format, va_list args)
 {
     err->code = code;
     vsnprintf(err->text, sizeof err->text, format, args);
-    make_printable(err->text);
+    rwl_utf8_make_printable(err->text);
 }
 
 int rwl_error_set(struct rwl_error *err, int code, const char *format, ...)
@@ -48,7 +34,7 @@ int rwl_error_errno(struct rwl_error *err, int code, int number, const char *for
         va_end(args);
         size_t used = strlen(err->text);
         snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(number));
-        make_printable(err->text);
+        rwl_utf8_make_printable(err->text);
     }
     return code;
 }
@@ -65,7 +51,7 @@ int rwl_error_prefix(struct rwl_error *err, const char *format, ...)
     size_t used = strlen(err->text);
     snprintf(err->text + used, sizeof err->text - used, ": %.*s", (int)(sizeof old.text - 1),
              old.text);
-    make_printable(err->text); /* the cut may have split a character */
+    rwl_utf8_make_printable(err->text); /* the cut may have split a character */
     return old.code;
 }
 

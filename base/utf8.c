@@ -2,6 +2,8 @@
 /* UTF-8 scanning after table 3-7 of the Unicode standard. */
 #include "base/utf8.h"
 
+#include <string.h>
+
 int rwl_utf8_next(const unsigned char *data, size_t size)
 {
     unsigned char lead = data[0];
@@ -36,4 +38,17 @@ bool rwl_utf8_valid(const void *data, size_t size)
         if ((n = rwl_utf8_length(at + i, size - i)) == 0)
             return false;
     return true;
+}
+
+void rwl_utf8_make_printable(char *text)
+{
+    size_t size = strlen(text);
+    for (size_t i = 0; i < size;) {
+        size_t n = rwl_utf8_length((const unsigned char *)text + i, size - i);
+        if (n == 0 || (unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
+            text[i] = '?';
+            n = 1;
+        }
+        i += n;
+    }
 }

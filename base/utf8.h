@@ -24,4 +24,8 @@ int rwl_utf8_next(const unsigned char *data, size_t size);
 /* True if all of data is well-formed. */
 bool rwl_utf8_valid(const void *data, size_t size);
 
+/* Makes one line of valid UTF-8 of a text that came from a file or a peer and may be neither:
+ * puts '?' for each bad byte and control character. */
+void rwl_utf8_make_printable(char *text);
+
 #endif

@@ -8,6 +8,7 @@
 #include "compress/import.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "compress/checkpoint.h"
 #include "compress/import_map.h"
 #include "compress/vocabulary.h"
@@ -29,7 +30,7 @@ const struct rwl_chat_template rwl_world_chat_template = {
     .stop = "\n\n",
 };
 
-enum { MAX_RANK = 65536 };
+enum { MAX_RANK = 65536, MAX_TYPES = 32 };
 
 /* What one tensor of the model is made from, beside its row in the metadata. */
 struct item {
@@ -59,8 +60,10 @@ static int fail_memory(const struct import *import, struct rwl_error *err)
     return rwl_error_set(err, RWL_ERR_NOMEM, "%s: no memory", import->path);
 }
 
-static void note(const struct import *import, const char *text)
+/* Takes what stands in a checkpoint out of control characters. */
+static void note(const struct import *import, char *text)
 {
+    rwl_utf8_make_printable(text);
     if (import->options->note)
         import->options->note(import->options->context, text);
 }
@@ -152,16 +155,14 @@ static int add_factors(struct import *import, struct rwl_arch_walk *walk,
     rwl_arch_factor(need, 0, parts);
     const struct rwl_map_entry *down = rwl_map_find(&import->map, parts[RWL_FACTOR_DOWN].name);
     if (!down || down->dims != 2)
-        return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is missing", import->path,
-                             need->name);
+        return rwl_map_fail_missing(&import->map, import->path, need->name, err);
     rwl_arch_factor(need, down->shape[0], parts);
     for (int i = 0; i < RWL_FACTOR_COUNT; i++) {
         const struct rwl_map_entry *entry = rwl_map_find(&import->map, parts[i].name);
         if (!entry && i == RWL_FACTOR_DIAG)
             break;
         if (!entry)
-            return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is missing", import->path,
-                                 parts[i].name);
+            return rwl_map_fail_missing(&import->map, import->path, parts[i].name, err);
         int result = add_item(import, walk, &parts[i], entry, err);
         if (result)
             return result;
@@ -194,8 +195,7 @@ static int make_plan(struct import *import, struct rwl_error *err)
         else if (need.kind == RWL_KIND_PROJECTION)
             result = add_factors(import, &walk, &need, err);
         else
-            result = rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is missing", import->path,
-                                   need.name);
+            result = rwl_map_fail_missing(&import->map, import->path, need.name, err);
         if (result)
             return result;
     }
@@ -247,18 +247,25 @@ static const char *source_name(const struct import *import, uint32_t index)
     return import->checkpoint->tensors[import->items[index].entry->tensor].name;
 }
 
-static int choose_encoding(struct import *import, uint32_t index, struct rwl_error *err)
+/* The encoding a tensor gets; true if that depends on its values, which are to be looked at. */
+static bool guess_encoding(const struct import *import, uint32_t index,
+                           enum rwl_encoding *ret_encoding)
+{
+    const struct item *item = &import->items[index];
+    enum rwl_source_type type = import->checkpoint->tensors[item->entry->tensor].type;
+    *ret_encoding = RWL_ENCODING_F32;
+    if (item->kind == RWL_KIND_VECTOR || import->options->type == RWL_IMPORT_F32 ||
+        (import->options->type == RWL_IMPORT_AUTO && type == RWL_SOURCE_F32))
+        return false;
+    *ret_encoding = RWL_ENCODING_F16;
+    /* Overflow shows when it is written. */
+    return import->options->type != RWL_IMPORT_F16 && type != RWL_SOURCE_F16;
+}
+
+static int measure_tensor(struct import *import, uint32_t index, struct rwl_error *err)
 {
     struct rwl_tensor *tensor = &import->metadata.tensors[index];
     const struct item *item = &import->items[index];
-    enum rwl_source_type type = import->checkpoint->tensors[item->entry->tensor].type;
-    tensor->encoding = RWL_ENCODING_F32;
-    if (item->kind == RWL_KIND_VECTOR || import->options->type == RWL_IMPORT_F32 ||
-        (import->options->type == RWL_IMPORT_AUTO && type == RWL_SOURCE_F32))
-        return 0;
-    tensor->encoding = RWL_ENCODING_F16;
-    if (import->options->type == RWL_IMPORT_F16 || type == RWL_SOURCE_F16)
-        return 0; /* overflow shows when it is written */
     struct fit fit = { .import = import, .name = source_name(import, index) };
     int result = rwl_map_stream(&import->map, item->entry, item->values, measure_fit, &fit, err);
     if (!result && !fits_f16(&fit)) {
@@ -274,15 +281,15 @@ static int choose_encoding(struct import *import, uint32_t index, struct rwl_err
 
 static int choose_encodings(struct import *import, struct rwl_error *err)
 {
+    enum rwl_encoding encoding;
     for (uint32_t i = 0; i < import->metadata.tensor_count; i++)
-        import->work_total += 2 * import->items[i].values;
-    for (uint32_t i = 0; i < import->metadata.tensor_count; i++) {
-        int result = choose_encoding(import, i, err);
-        if (result)
-            return result;
-    }
-    import->work_done = import->work_total / 2; /* whatever could be skipped */
-    return 0;
+        import->work_total +=
+            (guess_encoding(import, i, &encoding) ? 2 : 1) * import->items[i].values;
+    int result = 0;
+    for (uint32_t i = 0; i < import->metadata.tensor_count && !result; i++)
+        if (guess_encoding(import, i, &import->metadata.tensors[i].encoding))
+            result = measure_tensor(import, i, err);
+    return result;
 }
 
 /* ---- writing ---- */
@@ -409,6 +416,28 @@ static int load_vocabulary(struct import *import, struct rwl_error *err)
     return 0;
 }
 
+/* How most of the model's values stand in the checkpoint. */
+static const char *usual_type(const struct import *import)
+{
+    struct {
+        const char *name;
+        uint64_t values;
+    } types[MAX_TYPES] = { 0 };
+    size_t best = 0;
+    for (uint32_t i = 0; i < import->metadata.tensor_count; i++) {
+        const struct item *item = &import->items[i];
+        const char *name = import->checkpoint->tensors[item->entry->tensor].type_name;
+        size_t at = 0;
+        while (at + 1 < MAX_TYPES && types[at].name && strcmp(types[at].name, name) != 0)
+            at++;
+        types[at].name = name;
+        types[at].values += item->values;
+        if (types[at].values > types[best].values)
+            best = at;
+    }
+    return types[best].name;
+}
+
 /* The file's name without folder and ending. */
 static char *base_name(const char *path)
 {
@@ -422,11 +451,10 @@ static int describe(struct import *import, struct rwl_error *err)
     const struct rwl_import_options *options = import->options;
     const struct rwl_checkpoint *checkpoint = import->checkpoint;
     struct rwl_metadata *metadata = &import->metadata;
-    const struct rwl_map_entry *embedding = rwl_map_find(&import->map, "emb.weight");
     const char *slash = strrchr(import->path, '/');
     char source[400];
     snprintf(source, sizeof source, "%.300s (%s, %s)", slash ? slash + 1 : import->path,
-             checkpoint->container, checkpoint->tensors[embedding->tensor].type_name);
+             checkpoint->container, usual_type(import));
     import->source = strdup(source);
     if (options->name)
         import->name = strdup(options->name);
@@ -462,6 +490,24 @@ static void note_ignored(const struct import *import)
     note(import, text);
 }
 
+/* What the checkpoint turned out to be. */
+static void tell_found(const struct import *import)
+{
+    const struct rwl_hparams *hparams = &import->metadata.hparams;
+    char heads[40] = "", eps[40] = "", text[512];
+    if (hparams->arch != RWL_ARCH_4) {
+        snprintf(heads, sizeof heads, "%u heads of %u, ",
+                 hparams->attention_width / hparams->head_size, hparams->head_size);
+        snprintf(eps, sizeof eps, ", group norm epsilon %g", (double)hparams->group_norm_eps);
+    }
+    snprintf(text, sizeof text, "%.150s: %s, %u layers, width %u, %sFFN %u, vocabulary %u%s",
+             import->source, rwl_arch_name(hparams->arch), hparams->layers, hparams->width, heads,
+             hparams->ffn_width, hparams->vocab_size, eps);
+    rwl_utf8_make_printable(text);
+    if (import->options->found)
+        import->options->found(import->options->context, text);
+}
+
 static int run(struct import *import, const char *to, struct rwl_error *err)
 {
     int result = rwl_checkpoint_open(import->path, &import->checkpoint, err);
@@ -475,6 +521,7 @@ static int run(struct import *import, const char *to, struct rwl_error *err)
         result = describe(import, err);
     if (result)
         return result;
+    tell_found(import);
     note_ignored(import);
     result = choose_encodings(import, err);
     return result ? result : write_model(import, to, err);

@@ -30,6 +30,8 @@ struct rwl_import_options {
     float group_norm_eps;                 /* 0: the container's or the architecture's */
     /* For a progress bar, or NULL; called after each piece of some million values. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
+    /* One line that says what the checkpoint is, or NULL. */
+    void (*found)(void *context, const char *text);
     /* One line a user may want to know, or NULL: a tensor kept in f32, tensors left out. */
     void (*note)(void *context, const char *text);
     void *context;

@@ -115,9 +115,6 @@ static const struct {
     { "_lora.lora.2.bias", '0' },
 };
 
-/* The naming found in a checkpoint. */
-enum naming { NAMING_CANONICAL, NAMING_OFFICIAL, NAMING_FLA };
-
 static const struct rwl_checkpoint_tensor *find_tensor(const struct rwl_checkpoint *checkpoint,
                                                        const char *name)
 {
@@ -133,15 +130,15 @@ static bool has(const struct rwl_checkpoint *checkpoint, const char *name)
 }
 
 static int detect(const struct rwl_checkpoint *checkpoint, const char *path,
-                  enum naming *ret_naming, enum rwl_arch *ret_arch, struct rwl_error *err)
+                  enum rwl_map_naming *ret_naming, enum rwl_arch *ret_arch, struct rwl_error *err)
 {
     enum rwl_arch arch;
-    enum naming naming =
-        checkpoint->names == RWL_NAMES_CANONICAL ? NAMING_CANONICAL : NAMING_OFFICIAL;
+    enum rwl_map_naming naming =
+        checkpoint->names == RWL_NAMES_CANONICAL ? RWL_NAMING_CANONICAL : RWL_NAMING_OFFICIAL;
     if (checkpoint->hints.has_arch)
         arch = checkpoint->hints.arch;
     else if (has(checkpoint, "model.layers.0.attn.r_k"))
-        arch = RWL_ARCH_7, naming = NAMING_FLA;
+        arch = RWL_ARCH_7, naming = RWL_NAMING_FLA;
     else if (has(checkpoint, "blocks.0.att.r_k"))
         arch = RWL_ARCH_7;
     else if (has(checkpoint, "blocks.0.att.time_maa_x"))
@@ -215,26 +212,79 @@ static bool rename_official(const char *rest, enum rwl_arch arch, char *ret_name
 }
 
 /* The canonical name of a checkpoint's tensor; false if it can be none. */
-static bool rename_tensor(const char *name, enum naming naming, enum rwl_arch arch,
+static bool rename_tensor(const char *name, enum rwl_map_naming naming, enum rwl_arch arch,
                           struct rwl_map_entry *entry)
 {
     char part[RWL_MAX_TENSOR_NAME + 1];
     size_t capacity = sizeof part;
     uint32_t layer;
     const char *rest =
-        split_layer(name, naming == NAMING_FLA ? "model.layers." : "blocks.", &layer);
+        split_layer(name, naming == RWL_NAMING_FLA ? "model.layers." : "blocks.", &layer);
     entry->transform = RWL_TRANSFORM_COPY;
-    if (!rest || naming == NAMING_CANONICAL) {
-        if (naming == NAMING_FLA)
+    if (!rest || naming == RWL_NAMING_CANONICAL) {
+        if (naming == RWL_NAMING_FLA)
             for (size_t i = 0; i < sizeof fla_model / sizeof *fla_model; i++)
                 if (strcmp(name, fla_model[i].from) == 0)
                     name = fla_model[i].to;
         return (size_t)snprintf(entry->name, capacity, "%s", name) < capacity;
     }
-    bool ok = naming == NAMING_FLA ? rename_fla(rest, part, capacity)
-                                   : rename_official(rest, arch, part, capacity, &entry->transform);
+    bool ok = naming == RWL_NAMING_FLA
+                  ? rename_fla(rest, part, capacity)
+                  : rename_official(rest, arch, part, capacity, &entry->transform);
     return ok && (size_t)snprintf(entry->name, capacity, "blocks.%u.%.*s", layer,
                                   (int)capacity - LAYER_PREFIX_BYTES, part) < capacity;
+}
+
+/* flash-linear-attention's name of a part of a layer. */
+static void unname_fla(const char *rest, char *ret_name, size_t capacity)
+{
+    if (strncmp(rest, "att.", 4) == 0 && strlen(rest) == 6 && strchr("wavg", rest[4]))
+        for (size_t i = 0; i < sizeof fla_lora / sizeof *fla_lora; i++)
+            if (rest[5] == fla_lora[i].digit) {
+                snprintf(ret_name, capacity, "attn.%c%s", rest[4], fla_lora[i].from);
+                return;
+            }
+    for (size_t i = 0; i < sizeof fla_parts / sizeof *fla_parts; i++) {
+        size_t size = strlen(fla_parts[i].to);
+        if (strncmp(rest, fla_parts[i].to, size) == 0) {
+            snprintf(ret_name, capacity, "%s%s", fla_parts[i].from, rest + size);
+            return;
+        }
+    }
+    snprintf(ret_name, capacity, "%s", rest);
+}
+
+/* The name a canonical tensor would have in this checkpoint. */
+static void unname_tensor(const struct rwl_map *map, const char *name, char *ret_name,
+                          size_t capacity)
+{
+    uint32_t layer;
+    char part[2 * RWL_MAX_TENSOR_NAME];
+    const char *rest = split_layer(name, "blocks.", &layer);
+    bool is_fla = map->naming == RWL_NAMING_FLA;
+    snprintf(ret_name, capacity, "%s", name);
+    if (map->naming == RWL_NAMING_CANONICAL)
+        return;
+    for (size_t i = 0; !rest && is_fla && i < sizeof fla_model / sizeof *fla_model; i++)
+        if (strcmp(fla_model[i].to, name) == 0)
+            snprintf(ret_name, capacity, "%s", fla_model[i].from);
+    if (!rest)
+        return;
+    snprintf(part, sizeof part, "%s", rest);
+    if (is_fla)
+        unname_fla(rest, part, sizeof part);
+    for (size_t i = sizeof official / sizeof *official; !is_fla && i-- > 0;)
+        if (official[i].archs & 1u << map->hparams.arch && strcmp(official[i].to, rest) == 0)
+            snprintf(part, sizeof part, "%s", official[i].from);
+    snprintf(ret_name, capacity, is_fla ? "model.layers.%u.%s" : "blocks.%u.%s", layer, part);
+}
+
+int rwl_map_fail_missing(const struct rwl_map *map, const char *path, const char *name,
+                         struct rwl_error *err)
+{
+    char found[3 * RWL_MAX_TENSOR_NAME];
+    unname_tensor(map, name, found, sizeof found);
+    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is missing", path, found);
 }
 
 static void set_shape(struct rwl_map_entry *entry, const struct rwl_checkpoint_tensor *tensor)
@@ -260,7 +310,7 @@ const struct rwl_map_entry *rwl_map_find(const struct rwl_map *map, const char *
     return bsearch(&key, map->entries, map->count, sizeof key, compare_entries);
 }
 
-static int list_entries(struct rwl_map *map, enum naming naming, enum rwl_arch arch,
+static int list_entries(struct rwl_map *map, enum rwl_map_naming naming, enum rwl_arch arch,
                         const char *path, struct rwl_error *err)
 {
     const struct rwl_checkpoint *checkpoint = map->checkpoint;
@@ -294,7 +344,7 @@ static int take_size(const struct rwl_map *map, const char *path, const char *na
     if (!entry && or_name)
         entry = rwl_map_find(map, or_name);
     if (!entry)
-        return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is missing", path, name);
+        return rwl_map_fail_missing(map, path, name, err);
     if (entry->dims != 2)
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s has %u dimensions, expected 2",
                              path, name, entry->dims);
@@ -315,10 +365,10 @@ static uint64_t find_head_size(const struct rwl_map *map, uint32_t attention_wid
         const struct rwl_map_entry *entry = rwl_map_find(map, names[i]);
         if (!entry)
             continue;
-        if (entry->dims == 2) /* [H][N] */
+        if (entry->dims == 2 && entry->shape[1] > 1) /* [H][N] */
             return entry->shape[1];
-        if (entry->dims == 1 && attention_width % entry->shape[0] == 0) /* [H] */
-            return attention_width / entry->shape[0];
+        if (entry->dims <= 2 && entry->dims > 0 && attention_width % entry->shape[0] == 0)
+            return attention_width / entry->shape[0]; /* [H], [H][1] */
     }
     return 0;
 }
@@ -417,10 +467,9 @@ int rwl_map_init(struct rwl_map *map, struct rwl_checkpoint *checkpoint, const c
                  struct rwl_error *err)
 {
     *map = (struct rwl_map){ .checkpoint = checkpoint };
-    enum naming naming = NAMING_OFFICIAL;
-    int result = detect(checkpoint, path, &naming, &map->hparams.arch, err);
+    int result = detect(checkpoint, path, &map->naming, &map->hparams.arch, err);
     if (!result)
-        result = list_entries(map, naming, map->hparams.arch, path, err);
+        result = list_entries(map, map->naming, map->hparams.arch, path, err);
     if (!result)
         result = take_hparams(map, path, err);
     if (result) {

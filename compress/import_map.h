@@ -30,10 +30,14 @@ struct rwl_map_entry {
     uint64_t shape[RWL_CHECKPOINT_MAX_DIMS];
 };
 
+/* Whose names a checkpoint has: the model file's, BlinkDL's, flash-linear-attention's. */
+enum rwl_map_naming { RWL_NAMING_CANONICAL, RWL_NAMING_OFFICIAL, RWL_NAMING_FLA };
+
 struct rwl_map {
     struct rwl_checkpoint *checkpoint; /* borrowed */
-    struct rwl_hparams hparams;        /* complete and within bounds */
-    struct rwl_map_entry *entries;     /* sorted by name */
+    enum rwl_map_naming naming;
+    struct rwl_hparams hparams;    /* complete and within bounds */
+    struct rwl_map_entry *entries; /* sorted by name */
     uint32_t count;
     uint32_t ignored;          /* checkpoint tensors that no RWKV pass uses */
     const char *first_ignored; /* the name of one, or NULL */
@@ -46,6 +50,10 @@ void rwl_map_finish(struct rwl_map *map);
 
 /* The entry of that canonical name, or NULL. */
 const struct rwl_map_entry *rwl_map_find(const struct rwl_map *map, const char *name);
+
+/* The error for a canonical tensor that is not there, under the checkpoint's own name for it. */
+int rwl_map_fail_missing(const struct rwl_map *map, const char *path, const char *name,
+                         struct rwl_error *err);
 
 /* Receives count values that begin at number `first` of a canonical tensor, in order. */
 typedef int rwl_map_sink(void *context, uint64_t first, const float *values, uint64_t count,

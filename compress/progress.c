@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "compress/progress.h"
 
+#include "base/utf8.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -20,9 +22,10 @@ double rwl_progress_now_s(void)
 void rwl_progress_start(struct rwl_progress *progress, const char *label)
 {
     const char *slash = strrchr(label, '/');
-    *progress = (struct rwl_progress){ .label = slash ? slash + 1 : label,
-                                       .enabled = isatty(STDERR_FILENO),
-                                       .start_s = rwl_progress_now_s() };
+    *progress =
+        (struct rwl_progress){ .enabled = isatty(STDERR_FILENO), .start_s = rwl_progress_now_s() };
+    snprintf(progress->label, sizeof progress->label, "%s", slash ? slash + 1 : label);
+    rwl_utf8_make_printable(progress->label);
 }
 
 void rwl_progress_show(void *context, uint64_t done, uint64_t total)
@@ -38,7 +41,7 @@ void rwl_progress_show(void *context, uint64_t done, uint64_t total)
     for (int i = 0; i < WIDTH; i++)
         bar[i] = i < part * WIDTH ? '#' : '.';
     bar[WIDTH] = 0;
-    fprintf(stderr, "\r%.30s [%s] %3.0f %%", progress->label, bar, 100 * part);
+    fprintf(stderr, "\r%s [%s] %3.0f %%", progress->label, bar, 100 * part);
     double spent = now - progress->start_s;
     if (spent > 2 && part > 0.01) {
         unsigned left = (unsigned)(spent / part * (1 - part) + 0.5);

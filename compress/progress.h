@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct rwl_progress {
-    const char *label; /* borrowed */
+    char label[32];
     bool enabled, shown;
     double start_s, last_s;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* import: options, chat template file, progress bar around rwl_import. */
+#include "base/buffer.h"
 #include "compress/chat_file.h"
 #include "compress/import.h"
 #include "compress/progress.h"
@@ -31,15 +32,38 @@ static const struct rwl_field rows[] = {
     RWL_F64(S, group_norm_eps, .min = 0, .max = 1,
             .doc = "Epsilon of the group norm after the recurrence. 0: 64e-5 as in official "
                    "checkpoints, or what the container's makers use."),
-    RWL_BOOL(S, quiet, .doc = "No progress bar and no notes."),
+    RWL_BOOL(S, quiet, .doc = "No progress bar, and nothing printed unless it fails."),
     { 0 },
 };
 #undef S
 
-static void show_note(void *context, const char *text)
+/* What there is to say is kept until all went well: a failure is one line. */
+struct report {
+    struct rwl_progress progress;
+    struct rwl_buffer found, notes;
+};
+
+static void show_progress(void *context, uint64_t done, uint64_t total)
 {
-    rwl_progress_clear(context);
-    fprintf(stderr, "note: %s\n", text);
+    rwl_progress_show(&((struct report *)context)->progress, done, total);
+}
+
+static void keep_found(void *context, const char *text)
+{
+    rwl_buffer_printf(&((struct report *)context)->found, "%s\n", text);
+}
+
+static void keep_note(void *context, const char *text)
+{
+    rwl_buffer_printf(&((struct report *)context)->notes, "note: %s\n", text);
+}
+
+static void print_report(const struct report *report)
+{
+    if (report->found.size)
+        fwrite(report->found.data, 1, report->found.size, stdout);
+    if (report->notes.size)
+        fwrite(report->notes.data, 1, report->notes.size, stderr);
 }
 
 static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
@@ -48,16 +72,17 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     const char *output = count > 1 ? arguments[1] : options->output.data;
     if ((count > 1) == (options->output.size > 0))
         return rwl_error_set(err, RWL_ERR_USAGE, "expected one model file to make: -o MODEL.rwkvl");
-    struct rwl_progress progress;
-    rwl_progress_start(&progress, arguments[0]);
-    progress.enabled &= !options->quiet;
+    struct report report = { 0 };
+    rwl_progress_start(&report.progress, arguments[0]);
+    report.progress.enabled &= !options->quiet;
     struct rwl_import_options import = {
         .vocabulary = options->vocab.size ? options->vocab.data : NULL,
         .name = options->name.size ? options->name.data : NULL,
         .group_norm_eps = (float)options->group_norm_eps,
-        .progress = rwl_progress_show,
-        .note = options->quiet ? NULL : show_note,
-        .context = &progress,
+        .progress = show_progress,
+        .found = keep_found,
+        .note = keep_note,
+        .context = &report,
     };
     if (strcmp(options->type.data, "f32") == 0)
         import.type = RWL_IMPORT_F32;
@@ -72,7 +97,11 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     if (!result)
         result = rwl_import(arguments[0], output, &import, err);
     rwl_chat_file_finish(&chat);
-    rwl_progress_clear(&progress);
+    rwl_progress_clear(&report.progress);
+    if (!result && !options->quiet)
+        print_report(&report);
+    rwl_buffer_finish(&report.found);
+    rwl_buffer_finish(&report.notes);
     return result;
 }
 

@@ -101,6 +101,26 @@ START_TEST(ill_formed_parts)
 }
 END_TEST
 
+START_TEST(printable_is_one_line_of_utf8)
+{
+    static const struct {
+        const char *text, *expected;
+    } cases[] = {
+        { "", "" },
+        { "plain \xc3\xa9", "plain \xc3\xa9" },
+        { "a\nb\r\x1b[2J\x7f", "a?b??[2J?" },
+        { "cut \xe2\x82", "cut ??" },
+        { "\xff\xc3\xa9\xc0\x80", "?\xc3\xa9??" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[64];
+        strcpy(text, cases[i].text);
+        rwl_utf8_make_printable(text);
+        ck_assert_str_eq(text, cases[i].expected);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("utf8");
@@ -108,5 +128,6 @@ int main(void)
     tcase_add_test(tests, every_code_point_is_whole_and_its_prefixes_wait);
     tcase_add_test(tests, every_three_bytes);
     tcase_add_test(tests, ill_formed_parts);
+    tcase_add_test(tests, printable_is_one_line_of_utf8);
     return run_case(tests);
 }

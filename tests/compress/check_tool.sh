@@ -56,6 +56,11 @@ END
 expect 0 '' import --vocab bytes --chat-template "$folder/chat.json" --quiet \
     "$fixtures/rwkv6.safetensors" -o "$tiny"
 [ -f "$tiny" ] || fail "import wrote nothing"
+[ -s "$folder/output" ] && fail "import --quiet is not quiet"
+expect 0 '^rwkv6.safetensors \(safetensors, f16\): rwkv-6, 2 layers, width 32, ' \
+    import --vocab bytes "$fixtures/rwkv6.safetensors" "$folder/said.rwkvl"
+expect 1 '/dev/null: cannot create: not a regular file' \
+    import --vocab bytes "$fixtures/rwkv6.safetensors" /dev/null
 expect 0 'rwkv-6' info --verify "$tiny"
 expect 0 '"architecture": "rwkv-6"' info --json "$tiny"
 expect 0 '"user": "U: \{text\}"' info --json "$tiny"

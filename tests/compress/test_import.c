@@ -23,7 +23,13 @@ static const char *const fixtures[] = { "rwkv4",        "rwkv5.1", "rwkv5.2", "r
                                         "rwkv5.2-x059", "rwkv6",   "rwkv7" };
 enum { FIXTURE_COUNT = sizeof fixtures / sizeof *fixtures };
 
-static char last_note[512];
+static char last_note[512], last_found[512];
+
+static void keep_found(void *context, const char *text)
+{
+    (void)context;
+    snprintf(last_found, sizeof last_found, "%s", text);
+}
 
 static void keep_note(void *context, const char *text)
 {
@@ -33,8 +39,10 @@ static void keep_note(void *context, const char *text)
 
 static int import_as(const char *path, enum rwl_import_type type, struct rwl_error *err)
 {
-    struct rwl_import_options options = { .type = type, .vocabulary = "bytes", .note = keep_note };
-    last_note[0] = 0;
+    struct rwl_import_options options = {
+        .type = type, .vocabulary = "bytes", .note = keep_note, .found = keep_found
+    };
+    last_note[0] = last_found[0] = 0;
     return rwl_import(path, made_path("out.rwkvl"), &options, err);
 }
 
@@ -347,6 +355,9 @@ START_TEST(test_unused_tensors)
     ck_assert_msg(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err) == 0, "%s",
                   err.text);
     ck_assert_str_eq(last_note, "");
+    ck_assert_str_eq(last_found,
+                     "in.safetensors (safetensors, f32): rwkv-7, 2 layers, width 64, 1 heads of "
+                     "64, FFN 96, vocabulary 256, group norm epsilon 0.00064");
     made_add(&made, "blocks.1.mlp.fc1.weight", 64, 10);
     made_write_safetensors(&made, made_path("in.safetensors"), &(struct made_form){ 0 });
     ck_assert_msg(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err) == 0, "%s",
@@ -359,7 +370,71 @@ START_TEST(test_unused_tensors)
 }
 END_TEST
 
+/* Decay and bonus of 5.1 may have a second dimension of size 1. */
+START_TEST(test_heads_of_one)
+{
+    static const char *const names[] = { "att.time_decay", "att.time_first" };
+    static struct made made;
+    struct rwl_error err = { 0 };
+    made_load(&made, "rwkv5.1.safetensors");
+    for (int i = 0; i < 4; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blocks.%d.%s", i / 2, names[i % 2]);
+        struct made_tensor *tensor = made_find(&made, name);
+        tensor->dims = 2, tensor->shape[1] = 1;
+    }
+    made_write_safetensors(&made, made_path("in.safetensors"), &(struct made_form){ 0 });
+    ck_assert_msg(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err) == 0, "%s",
+                  err.text);
+    ck_assert_double_le(compare_logits(made_path("out.rwkvl"), "rwkv5.1"), 1e-4);
+    made_finish(&made);
+    made_remove_folder();
+}
+END_TEST
+
 /* ---- wrong checkpoints ---- */
+
+/* A missing tensor has the name that others of the checkpoint have. */
+START_TEST(test_missing_names)
+{
+    static const struct {
+        const char *fixture, *name;
+    } cases[] = {
+        { "rwkv4", "blocks.1.att.time_mix_k" },
+        { "rwkv4", "blocks.0.att.time_first" },
+        { "rwkv5.1", "blocks.1.att.time_decay" },
+        { "rwkv5.1", "blocks.1.att.time_first" },
+        { "rwkv6", "blocks.1.att.time_maa_w2" },
+        { "rwkv6", "blocks.1.ffn.time_maa_k" },
+        { "rwkv7", "blocks.1.att.w1" },
+        { "fla", "model.layers.1.attn.w_lora.lora.0.weight" },
+        { "fla", "model.layers.1.attn.v_lora.lora.2.bias" },
+        { "fla", "model.layers.1.attn.k_proj.weight" },
+        { "fla", "model.layers.1.attn.g_norm.bias" },
+        { "fla", "model.layers.1.attn_norm.weight" },
+        { "fla", "model.embeddings.weight" },
+        { "fla", "model.layers.1.attn.x_a" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        static struct made made;
+        struct rwl_error err = { 0 };
+        char expected[128], file[64];
+        snprintf(file, sizeof file, "%s.safetensors", cases[i].fixture);
+        if (strcmp(cases[i].fixture, "fla") == 0)
+            make_fla(&made);
+        else
+            made_load(&made, file);
+        made_remove(&made, cases[i].name);
+        made_write_safetensors(&made, made_path("in.safetensors"), &(struct made_form){ 0 });
+        ck_assert_int_eq(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err),
+                         RWL_ERR_BAD_FILE);
+        snprintf(expected, sizeof expected, "in.safetensors: tensor %s is missing", cases[i].name);
+        ck_assert_msg(strstr(err.text, expected) != NULL, "%s: %s", cases[i].name, err.text);
+        made_finish(&made);
+    }
+    made_remove_folder();
+}
+END_TEST
 
 static void lose_tensor(struct made *made)
 {
@@ -644,6 +719,8 @@ int main(void)
     tcase_add_test(tests, test_shards);
     tcase_add_loop_test(tests, test_wrong_checkpoint, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tests, test_unused_tensors);
+    tcase_add_test(tests, test_heads_of_one);
+    tcase_add_test(tests, test_missing_names);
     tcase_add_test(tests, test_options);
     tcase_add_test(tests, test_demo_model);
     tcase_add_loop_test(tests, test_tuned_state, 0, 3);

@@ -190,3 +190,10 @@ int rwl_file_load(const char *path, size_t limit_bytes, char **ret_data, size_t 
     *ret_size = (size_t)status.st_size;
     return 0;
 }
+
+void rwl_file_reserve_standard(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
+            return; /* no /dev/null: nothing better can be done */
+}

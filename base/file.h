@@ -31,6 +31,10 @@ int rwl_file_write(int fd, const void *data, size_t size, unsigned long long off
 int rwl_file_read(int fd, void *data, size_t size, unsigned long long offset, const char *path,
                   struct rwl_error *err);
 
+/* Called first by a program: of its descriptors 0 to 2 those that are closed get a file on which
+ * reading or writing fails, so that nothing opened later is taken for standard output. */
+void rwl_file_reserve_standard(void);
+
 /* Reads a whole regular file of at most limit_bytes into malloc'd, NUL-terminated memory. */
 int rwl_file_load(const char *path, size_t limit_bytes, char **ret_data, size_t *ret_size,
                   struct rwl_error *err);

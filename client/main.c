@@ -3,6 +3,7 @@
  * rwkvlite: finds the command in the table of commands.c, parses its options and runs it. The
  * exit code is the command's unless standard output failed.
  */
+#include "base/file.h"
 #include "client/output.h"
 #include "client/shell.h"
 
@@ -31,8 +32,10 @@ static const struct rwl_command *find_command(const struct rwl_arguments *argv, 
 /* "session" without its verb: say which there are. */
 static int unknown_command(const struct rwl_arguments *argv)
 {
-    const char *name = argv->items[0];
+    const char *name = argv->items[0], *next = argv->count > 1 ? argv->items[1] : "";
     size_t size = strlen(name), verbs = 0;
+    if ((strcmp(next, "--help") == 0 || strcmp(next, "-h") == 0) && rwl_shell_help_group(name))
+        return 0;
     struct rwl_buffer list = { 0 };
     for (const struct rwl_command *command = rwl_commands; command->name; command++)
         if (strncmp(command->name, name, size) == 0 && command->name[size] == ' ')
@@ -118,6 +121,7 @@ static int run(struct rwl_shell *shell, struct rwl_arguments argv)
 int main(int argc, char **argv)
 {
     struct rwl_shell shell = { 0 };
+    rwl_file_reserve_standard();
     rwl_arena_init(&shell.arena, 0);
     rwl_out_init();
     /* Characters for line editing; a system without a locale still has UTF-8. */

@@ -3,6 +3,7 @@
 #include "compress/tool.h"
 
 #include "base/arena.h"
+#include "base/file.h"
 #include "engine/engine.h"
 #include "engine/model.h"
 
@@ -200,6 +201,7 @@ int main(int argc, char **argv)
     struct rwl_arena arena;
     struct rwl_error err = { 0 };
     const struct rwl_verb *verb = NULL;
+    rwl_file_reserve_standard();
     rwl_arena_init(&arena, 0);
     int result =
         run((struct rwl_arguments){ argv + 1, argc > 0 ? argc - 1 : 0 }, &arena, &verb, &err);

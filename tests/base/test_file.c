@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[64], path[128];
@@ -170,6 +171,31 @@ START_TEST(load_checks_kind_and_size)
 }
 END_TEST
 
+/* In a child, which has descriptors to lose; its exit status is the first step that went wrong. */
+START_TEST(closed_standard_descriptors_are_filled)
+{
+    for (int closed = 0; closed < 8; closed++) {
+        pid_t pid = fork();
+        ck_assert_int_ge(pid, 0);
+        if (pid == 0) {
+            char byte = 0;
+            for (int fd = 0; fd <= 2; fd++)
+                if (closed >> fd & 1)
+                    close(fd);
+            rwl_file_reserve_standard();
+            for (int fd = 0; fd <= 2; fd++)
+                if ((closed >> fd & 1) && (fd == 0 ? read(fd, &byte, 1) : write(fd, "x", 1)) >= 0)
+                    _exit(1 + fd);
+            _exit(open("/", O_RDONLY | O_CLOEXEC) > 2 ? 0 : 4);
+        }
+        int status;
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "closed %d: status %#x",
+                      closed, status);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("file");
@@ -182,5 +208,6 @@ int main(void)
     tcase_add_test(tests, create_needs_a_folder);
     tcase_add_test(tests, reading_past_the_end_is_a_bad_file);
     tcase_add_test(tests, load_checks_kind_and_size);
+    tcase_add_test(tests, closed_standard_descriptors_are_filled);
     return run_case(tests);
 }

@@ -6,7 +6,9 @@
  * To add a command-line option: its row in `options`, its case in parse, its line in usage and
  * in docs/rwkvlited.8.scd. What can be configured belongs in config/options.c instead.
  */
+#include "base/file.h"
 #include "daemon/log.h"
+#include "daemon/memory.h"
 #include "daemon/server.h"
 #include "daemon/settings.h"
 
@@ -116,6 +118,8 @@ int main(int argc, char **argv)
     struct rwl_settings settings;
     struct rwl_error err;
     enum mode mode;
+    rwl_file_reserve_standard();
+    rwl_memory_return_large_blocks();
     rwl_log_init();
     const char **assignments = calloc((size_t)argc + 1, sizeof *assignments);
     if (!assignments)

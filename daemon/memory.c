@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -33,4 +34,9 @@ int rwl_memory_measure(const void *mapping, size_t size, struct rwl_memory *ret_
     fclose(file);
     *ret_memory = memory;
     return 0;
+}
+
+void rwl_memory_return_large_blocks(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024); /* setting it stops its growth */
 }

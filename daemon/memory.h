@@ -14,4 +14,8 @@ struct rwl_memory {           /* bytes */
 /* Reads /proc/self/smaps. Returns 0, or RWL_ERR_IO with *ret_memory untouched. */
 int rwl_memory_measure(const void *mapping, size_t size, struct rwl_memory *ret_memory);
 
+/* Makes free give large blocks, as the sessions' states are, back to the system at once. By
+ * default it keeps them all from the first one on. */
+void rwl_memory_return_large_blocks(void);
+
 #endif

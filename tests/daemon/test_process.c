@@ -287,6 +287,32 @@ START_TEST(idle_makes_no_wakeups)
 }
 END_TEST
 
+START_TEST(ended_sessions_give_their_memory_back)
+{
+    enum { COUNT = 100 };
+    char name[20];
+    daemon_start(&server, NULL);
+    client_open(&client, &server);
+    long before = daemon_status(&server, "RssAnon:");
+    int64_t state = 0;
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(name, sizeof name, "s%d", i);
+        open_session(&client, name);
+        state = session_info(&client, name).state_bytes;
+    }
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(name, sizeof name, "s%d", i);
+        call_ok(&client, RWL_METHOD_SESSION_CLOSE, &(struct rwl_session_params){ text(name) },
+                NULL);
+    }
+    long grown = daemon_status(&server, "RssAnon:") - before;
+    if (!memory_is_distorted()) /* a batch of states may be kept for the next sessions */
+        ck_assert_msg(grown < state / 1024 * COUNT / 2, "%ld kB are left", grown);
+    client_close(&client);
+    daemon_finish(&server);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("process");
@@ -302,5 +328,6 @@ int main(void)
     tcase_add_test(tests, notices);
     tcase_add_test(tests, passed_socket);
     tcase_add_test(tests, idle_makes_no_wakeups);
+    tcase_add_test(tests, ended_sessions_give_their_memory_back);
     return run_tests("process", tests);
 }

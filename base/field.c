@@ -144,6 +144,12 @@ static bool parse_octal(const char *text, int64_t *ret)
     return true;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t size = strlen(text), end_size = strlen(end);
+    return size >= end_size && strcmp(text + size - end_size, end) == 0;
+}
+
 int rwl_field_parse(const struct rwl_field *field, void *object, const char *text, int bad_code,
                     struct rwl_error *err)
 {
@@ -170,6 +176,9 @@ int rwl_field_parse(const struct rwl_field *field, void *object, const char *tex
         break;
     default: break;
     }
+    if (!ok && field->type == RWL_TYPE_I64 && ends_with(field->name, "_bytes"))
+        return rwl_error_set(err, bad_code, "%s: '%.60s' is no size, as in 4096, 64KiB or 1MiB",
+                             field->name, text);
     if (!ok)
         return rwl_error_set(err, bad_code, "%s: '%.60s' is not of type %s", field->name, text,
                              rwl_field_type_name(field->type));

@@ -164,7 +164,7 @@ int rwl_config_set(struct rwl_config *config, const char *assignment, struct rwl
                    struct rwl_error *err)
 {
     size_t size = strcspn(assignment, "=");
-    if (assignment[size] != '=')
+    if (assignment[size] != '=' || size == 0)
         return rwl_error_set(err, RWL_ERR_BAD_CONFIG, "'%.100s': write it as key=value",
                              assignment);
     const struct rwl_field *field = rwl_field_find(rwl_config_fields, assignment, size);

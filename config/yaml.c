@@ -165,9 +165,25 @@ static const struct rwl_field *find_section(const char *name, size_t size)
     return NULL;
 }
 
+/* The first section whose name is near to a mistyped one; NULL if none is. */
+static const char *suggest_section(const char *name, char ret_section[NAME_BYTES])
+{
+    for (const struct rwl_field *field = rwl_config_fields; field->type != RWL_TYPE_END; field++) {
+        const char *dot = strchr(field->name, '.');
+        snprintf(ret_section, NAME_BYTES, "%.*s", dot ? (int)(dot - field->name) : 0, field->name);
+        const struct rwl_field section[] = { { .name = ret_section, .type = RWL_TYPE_MAP }, { 0 } };
+        if (dot && rwl_field_suggest(section, name, strlen(name)))
+            return ret_section;
+    }
+    return NULL;
+}
+
 static int fail_unknown(struct reader *reader, yaml_mark_t mark, const char *name)
 {
+    char section[NAME_BYTES];
     const char *near = rwl_config_suggest(name, strlen(name));
+    if (!near)
+        near = suggest_section(name, section);
     if (!near)
         return fail_at(reader, mark, "%s: unknown option", name);
     return fail_at(reader, mark, "%s: unknown option; did you mean %s?", name, near);

@@ -10,6 +10,7 @@
 #include "client/output.h"
 #include "client/shell.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,6 +49,23 @@ static int open_session(struct chat *chat)
 
 /* --- /commands --- */
 
+/* A line for a person. With --json standard output is for JSON alone. */
+static void say(const struct chat *chat, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void say(const struct chat *chat, const char *format, ...)
+{
+    char line[200];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (chat->shell->options.json)
+        fprintf(stderr, "%s\n", line);
+    else
+        rwl_out_printf("%s\n", line);
+}
+
 static int command_reset(struct chat *chat, const char *argument)
 {
     (void)argument;
@@ -58,14 +76,14 @@ static int command_reset(struct chat *chat, const char *argument)
 static int command_fork(struct chat *chat, const char *argument)
 {
     if (!*argument) {
-        rwl_out_printf("/fork needs a name for the copy\n");
+        say(chat, "/fork needs a name for the copy");
         return 0;
     }
     const struct rwl_session_fork_params fork = { .session = chat->params->session,
                                                   .name = { argument, strlen(argument) } };
     int code = rwl_shell_call(chat->shell, RWL_METHOD_SESSION_FORK, &fork, NULL);
     if (code == 0 && !chat->shell->options.json)
-        rwl_out_printf("%s is a copy of the conversation so far\n", argument);
+        say(chat, "%s is a copy of the conversation so far", argument);
     return code;
 }
 
@@ -77,7 +95,11 @@ static int command_stats(struct chat *chat, const char *argument)
     int code = rwl_shell_call(chat->shell, RWL_METHOD_SESSION_INFO, &which, &result);
     if (code)
         return code;
-    rwl_out_fields(rwl_methods[RWL_METHOD_SESSION_INFO].result, result);
+    const struct rwl_field *rows = rwl_methods[RWL_METHOD_SESSION_INFO].result;
+    struct rwl_error err;
+    if (chat->shell->options.json)
+        return rwl_out_json(rows, result, "", &err) ? rwl_shell_fail(chat->shell, &err) : 0;
+    rwl_out_fields(rows, result);
     if (chat->timings.size) {
         rwl_out_printf("last answer: ");
         rwl_out_text(chat->timings.data, chat->timings.size);
@@ -108,12 +130,11 @@ static const struct {
 
 static int command_help(struct chat *chat, const char *argument)
 {
-    (void)chat;
     (void)argument;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         int used = (int)(strlen(commands[i].name) + strlen(commands[i].arguments));
-        rwl_out_printf("/%s%s%*s%s\n", commands[i].name, commands[i].arguments, 14 - used, "",
-                       commands[i].doc);
+        say(chat, "/%s%s%*s%s", commands[i].name, commands[i].arguments, 14 - used, "",
+            commands[i].doc);
     }
     return 0;
 }
@@ -125,9 +146,10 @@ static int run_command(struct chat *chat, const char *line)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (strlen(commands[i].name) == size && memcmp(commands[i].name, line, size) == 0)
             return commands[i].run(chat, argument);
-    rwl_out_printf("there is no /");
-    rwl_out_text(line, size);
-    rwl_out_printf("; /help lists the commands\n");
+    struct rwl_error text; /* has control characters replaced */
+    rwl_error_set(&text, RWL_ERR_USAGE, "there is no /%.*s; /help lists the commands",
+                  size < 100 ? (int)size : 100, line);
+    say(chat, "%s", text.text);
     return 0;
 }
 

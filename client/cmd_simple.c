@@ -25,6 +25,8 @@ static int take_argument(struct rwl_shell *shell, const struct rwl_invocation *i
     if (*at >= arguments->count)
         return rwl_shell_usage(invocation, "%s missing: it takes %s", field->name,
                                invocation->command->arguments);
+    if (field->type == RWL_TYPE_STR && !*arguments->items[*at])
+        return rwl_shell_usage(invocation, "%s: a name is not empty", field->name);
     if (field->type != RWL_TYPE_I64_LIST) {
         if (rwl_field_parse(field, invocation->params, arguments->items[(*at)++], RWL_ERR_USAGE,
                             &err) != 0)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,39 @@ static char *show_prompt(EditLine *edit)
     return (char *)(uintptr_t)editor->prompt;
 }
 
+/* libedit's own handlers would send Ctrl-C to the whole process group; these only note what
+ * happened, and interrupt the read. */
+static volatile sig_atomic_t resized, continued;
+
+static void on_terminal_signal(int number)
+{
+    *(number == SIGWINCH ? &resized : &continued) = 1;
+}
+
+static void watch_terminal(bool on)
+{
+    struct sigaction action = { .sa_handler = on ? on_terminal_signal : SIG_DFL };
+    sigemptyset(&action.sa_mask); /* no SA_RESTART: reads return */
+    sigaction(SIGWINCH, &action, NULL);
+    sigaction(SIGCONT, &action, NULL);
+}
+
+/* Whether it was one of the two; the line is shown again then. */
+static bool follow_terminal(EditLine *edit)
+{
+    if (!resized && !continued)
+        return false;
+    if (resized)
+        el_resize(edit);
+    if (continued) { /* in between the shell had the terminal */
+        el_set(edit, EL_PREP_TERM, 0);
+        el_set(edit, EL_PREP_TERM, 1);
+    }
+    resized = continued = 0;
+    el_set(edit, EL_REFRESH);
+    return true;
+}
+
 /* libedit's own reader takes up again after a signal; this one lets Ctrl-C end the line. Bytes
  * are put together to one character of the locale. */
 static int read_character(EditLine *edit, wchar_t *ret_character)
@@ -46,6 +80,8 @@ static int read_character(EditLine *edit, wchar_t *ret_character)
         ssize_t n = read(STDIN_FILENO, &byte, 1);
         if (n == 0)
             return 0;
+        if (n < 0 && errno == EINTR && follow_terminal(edit))
+            continue;
         if (n < 0) {
             editor->interrupted = errno == EINTR;
             return -1;
@@ -175,7 +211,10 @@ enum rwl_editor_event rwl_editor_read(struct rwl_editor *editor, const char **re
         return read_plain(editor, ret_line, ret_size);
     int size = 0;
     editor->interrupted = false;
+    el_resize(editor->edit); /* the window may have changed during the answer */
+    watch_terminal(true);
     const char *text = el_gets(editor->edit, &size);
+    watch_terminal(false);
     if (!text || size <= 0)
         return editor->interrupted ? RWL_EDITOR_INTERRUPT : RWL_EDITOR_END;
     remember(editor, text);

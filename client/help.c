@@ -36,13 +36,15 @@ static void append_summary(struct rwl_buffer *out, const char *doc)
     rwl_buffer_append(out, doc, strcspn(doc, ".:"));
 }
 
-static void program_help(struct rwl_buffer *out)
+/* Lines of the commands whose first word is group; all where it is NULL. How many there are. */
+static size_t append_commands(struct rwl_buffer *out, const char *group)
 {
-    rwl_buffer_text(out, "usage: rwkvlite [OPTION...] COMMAND [ARGUMENT...]\n\n"
-                         "Talks to rwkvlited, the daemon that runs an RWKV language model.\n\n"
-                         "commands:\n");
+    size_t count = 0, size = group ? strlen(group) : 0;
     for (const struct rwl_command *command = rwl_commands; command->name; command++) {
         size_t start = out->size;
+        if (group && (strncmp(command->name, group, size) != 0 || command->name[size] != ' '))
+            continue;
+        count++;
         struct rwl_buffer summary = { 0 };
         append_summary(&summary, command->doc);
         rwl_buffer_append(&summary, "", 1);
@@ -50,6 +52,15 @@ static void program_help(struct rwl_buffer *out)
         rwl_options_wrap(out, summary.failed ? "" : summary.data, 32, out->size - start);
         rwl_buffer_finish(&summary);
     }
+    return count;
+}
+
+static void program_help(struct rwl_buffer *out)
+{
+    rwl_buffer_text(out, "usage: rwkvlite [OPTION...] COMMAND [ARGUMENT...]\n\n"
+                         "Talks to rwkvlited, the daemon that runs an RWKV language model.\n\n"
+                         "commands:\n");
+    append_commands(out, NULL);
     rwl_buffer_text(out, "\noptions:\n");
     rwl_options_help(out, &(struct rwl_option_group){ .rows = rwl_shell_rows });
     rwl_buffer_text(out, "\nrwkvlite COMMAND --help explains a command.\n\nexit codes:\n");
@@ -126,12 +137,26 @@ void rwl_shell_help(const struct rwl_command *command)
     rwl_buffer_finish(&out);
 }
 
+bool rwl_shell_help_group(const char *group)
+{
+    struct rwl_buffer out = { 0 };
+    rwl_buffer_printf(&out, "usage: rwkvlite %s COMMAND [ARGUMENT...]\n\ncommands:\n", group);
+    bool known = append_commands(&out, group) > 0;
+    rwl_buffer_printf(&out, "\nrwkvlite %s COMMAND --help explains a command.\n", group);
+    if (known)
+        rwl_out_text(out.data, out.size);
+    rwl_buffer_finish(&out);
+    return known;
+}
+
 int rwl_cmd_help(struct rwl_shell *shell, const struct rwl_invocation *invocation)
 {
     (void)shell;
     const struct rwl_help_options *own = invocation->own;
     const struct rwl_arguments *arguments = &invocation->arguments;
     const struct rwl_command *command = arguments->count ? find_command(arguments) : NULL;
+    if (arguments->count == 1 && !command && rwl_shell_help_group(arguments->items[0]))
+        return 0;
     if (arguments->count && !command)
         return rwl_shell_usage(invocation, "there is no command %.60s", arguments->items[0]);
     if (!own->manual) {

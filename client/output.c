@@ -251,6 +251,15 @@ static void format_value(struct rwl_buffer *text, const struct rwl_field *field,
     }
 }
 
+/* Whether the name ends with a unit, which stands with the value; not if the name is that of
+ * another row without it. */
+static bool has_unit(const struct rwl_field *rows, const char *name)
+{
+    const char *unit = strrchr(name, '_');
+    return unit && (strcmp(unit, "_ms") == 0 || strcmp(unit, "_bytes") == 0) &&
+           !rwl_field_find(rows, name, (size_t)(unit - name));
+}
+
 /* Names longer than this push their value right. */
 enum { NAME_COLUMN = 24 };
 
@@ -263,8 +272,7 @@ static void out_fields(const struct rwl_field *rows, const void *object, const c
         rwl_buffer_append(&name, "", 1);
         for (char *c = name.data; c && *c; c++)
             *c = *c == '_' ? ' ' : *c;
-        /* The unit stands with the value. */
-        if (!name.failed && (ends_with(name.data, " ms") || ends_with(name.data, " bytes")))
+        if (!name.failed && has_unit(rows, field->name))
             *strrchr(name.data, ' ') = 0;
         if (!name.failed && field->type == RWL_TYPE_MAP) {
             name.data[strlen(name.data)] = ' ';

@@ -73,6 +73,8 @@ int rwl_shell_usage(const struct rwl_invocation *invocation, const char *format,
 
 /* Help of a command, or of the program (NULL), on standard output. */
 void rwl_shell_help(const struct rwl_command *command);
+/* Help of the commands that begin with one word, as "session"; false if there are none. */
+bool rwl_shell_help_group(const char *group);
 
 /* Connects unless connected. Returns 0, or an exit code after printing the error. */
 int rwl_shell_connect(struct rwl_shell *shell);

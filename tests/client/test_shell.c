@@ -30,7 +30,7 @@ struct run {
     const char *socket; /* NULL: none given */
     const char *arguments[MAX_ARGUMENTS];
     const char *input; /* standard input; NULL: empty */
-    int output_fd;     /* standard output goes here instead, when > 0 */
+    int output_fd;     /* standard output goes here instead, when > 0; -1: it is closed */
     int signal_at;     /* sends SIGINT once this many bytes have been printed; 0: never */
     /* What came of it. */
     struct rwl_buffer output, errors;
@@ -91,6 +91,8 @@ static void run_program(struct run *run)
         dup2(input, 0);
         dup2(run->output_fd > 0 ? run->output_fd : output[1], 1);
         dup2(errors[1], 2);
+        if (run->output_fd < 0)
+            close(1);
         exec_program(run);
     }
     close(input);
@@ -262,6 +264,10 @@ static const struct {
       "",
       "rwkvlite: session info: session missing: it takes NAME\n",
       "" },
+    { { "session", "open", "" }, NULL, 2, "", "~session open: name: a name is not empty\n", "" },
+    { { "session", "--help" }, NULL, 0, "~\n  session feed NAME [TEXT...]", "", "" },
+    { { "help", "session" }, NULL, 0, "~usage: rwkvlite session COMMAND", "", "" },
+    { { "session", "info", "a" }, NULL, 0, "~\nstate bytes  ", "", "session.info session='a'\n" },
     { { "session", "fork", "a", "b" }, NULL, 0, NULL, "", "session.fork session='a' name='b'\n" },
     { { "session", "fork", "a" }, NULL, 2, "", "~name missing: it takes NAME COPY\n", "" },
     { { "session", "reset", "a" }, NULL, 0, "", "", "session.reset session='a'\n" },
@@ -413,6 +419,14 @@ static const struct {
       0,
       "~x is a copy of the conversation so far\nthere is no /nothing; ",
       "",
+      NULL },
+    { { "chat", "--json" },
+      "/stats\n/fork\n/nothing\n/help\n",
+      0,
+      "{\"session\": \"#1\", \"named\": false, \"busy\": false, \"tokens\": 0, \"queued\": 0, "
+      "\"idle_ms\": 0, \"state_bytes\": 0, \"state\": \"\"}\n",
+      "~/fork needs a name for the copy\nthere is no /nothing; /help lists the commands\n/fork "
+      "NAME",
       NULL },
     { { "chat" }, "refuse\nmore\n", 1, "", "rwkvlite: prompt_tokens: too many\n", NULL },
     { { "chat" }, "die\nmore\n", 3, NULL, "~the daemon closed the connection\n", NULL },
@@ -572,6 +586,13 @@ START_TEST(output_fails)
         finish_run(&run);
         close(full);
     }
+    struct run unopened = { .socket = fake_server_path(server),
+                            .arguments = { "generate", "hi" },
+                            .output_fd = -1 };
+    run_program(&unopened);
+    ck_assert_str_eq(unopened.errors.data, "rwkvlite: standard output: Bad file descriptor\n");
+    ck_assert_int_eq(unopened.code, 1);
+    finish_run(&unopened);
     /* A reader that has gone ends the program without a word, whatever SIGPIPE does. A
      * generation that would go on for ever is cancelled. */
     for (int ignored = 0; ignored < 2; ignored++) {
@@ -691,6 +712,25 @@ START_TEST(interactive_chat)
     /* At the prompt Ctrl-C clears the line. */
     type(&terminal, "forget this");
     expect(&terminal, "forget this");
+    type(&terminal, "\003");
+    expect(&terminal, "\r\n");
+    expect_prompt(&terminal);
+    /* A window of another size, and a shell that had the terminal meanwhile, leave the line. */
+    type(&terminal, "wrapped line");
+    expect(&terminal, "wrapped line");
+    struct winsize narrow = { .ws_row = 24, .ws_col = 20 }, wide = { .ws_row = 24, .ws_col = 200 };
+    ck_assert_int_eq(ioctl(terminal.fd, TIOCSWINSZ, &narrow), 0);
+    expect(&terminal, "wrapped line");
+    ck_assert_int_eq(ioctl(terminal.fd, TIOCSWINSZ, &wide), 0);
+    expect(&terminal, "wrapped line");
+    struct termios modes;
+    ck_assert_int_eq(tcgetattr(terminal.fd, &modes), 0);
+    modes.c_lflag |= ICANON | ECHO;
+    ck_assert_int_eq(tcsetattr(terminal.fd, TCSANOW, &modes), 0);
+    kill(terminal.pid, SIGCONT);
+    expect(&terminal, "wrapped line");
+    while (tcgetattr(terminal.fd, &modes) == 0 && modes.c_lflag & ICANON)
+        usleep(1000);
     type(&terminal, "\003");
     expect(&terminal, "\r\n");
     expect_prompt(&terminal);

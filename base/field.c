@@ -68,6 +68,9 @@ static int check_range(const struct rwl_field *field, double value, int bad_code
     if (field->flags & RWL_FIELD_OCTAL)
         return rwl_error_set(err, bad_code, "%s: %#llo is outside %#llo to %#llo", field->name,
                              (long long)value, (long long)field->min, (long long)field->max);
+    if (field->type == RWL_TYPE_I64)
+        return rwl_error_set(err, bad_code, "%s: %.0f is outside %.0f to %.0f", field->name, value,
+                             field->min, field->max);
     return rwl_error_set(err, bad_code, "%s: %.12g is outside %.12g to %.12g", field->name, value,
                          field->min, field->max);
 }

@@ -109,7 +109,8 @@ static int check_params(const struct rwl_core *core, const struct rwl_generate_p
                              (long long)params->max_tokens, (long long)core->limits.write_bytes);
     for (size_t i = 0; i < params->stop.count; i++)
         if (params->stop.items[i].size > MAX_STOP_BYTES)
-            return rwl_error_set(err, RWL_ERR_BAD_PARAM, "stop: a string of %zu bytes, not of %d",
+            return rwl_error_set(err, RWL_ERR_BAD_PARAM,
+                                 "stop: a string of %zu bytes, at most %d are allowed",
                                  params->stop.items[i].size, MAX_STOP_BYTES);
     return 0;
 }

@@ -55,6 +55,7 @@ static const struct {
     BAD("{'colour of the sky': 1}", "no parameter 'colour of the sky'"),
     BAD("{'\\x07\\xff': 1}", "no parameter '?\?'"),
     BAD("{'max_tokens': 1.0}", "max_tokens: number given, integer expected"),
+    BAD("{'seed': 9007199254740992}", "seed: 9007199254740992 is outside -1 to 9007199254740991"),
     BAD("{'max_tokens': 0}", "max_tokens: 0 is outside 1 to 65536"),
     BAD("{'seed': 18446744073709551615}", "seed: the integer is too large"),
     BAD("{'seed': nil}", "seed: nil given, integer expected"),

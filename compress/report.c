@@ -134,7 +134,7 @@ static void print_row(const struct rwl_report *report, enum rwl_figure figure,
         int width = column_width(model);
         double value;
         if (rwl_report_figure(report, model, figure, &value))
-            rwl_buffer_printf(out, "%*.*f", width, row->digits, value);
+            rwl_buffer_printf(out, " %*.*f", width - 1, row->digits, value);
         else
             rwl_buffer_printf(out, "%*s", width, "-");
     }

@@ -44,7 +44,8 @@ int rwl_layout_decode_header(const uint8_t *header, const char *path,
                              "%s: header field version: %u, this program reads up to %d", path,
                              version, RWL_LAYOUT_VERSION);
     if (version == 0)
-        return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: header field version: 0", path);
+        return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                             "%s: header field version: 0, expected 1 or more", path);
     uint32_t header_size = rwl_load_u32(header + AT_HEADER_SIZE);
     if (header_size != RWL_LAYOUT_HEADER_BYTES)
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: header field header_size: %u, not %d",

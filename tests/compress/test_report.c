@@ -110,6 +110,11 @@ START_TEST(test_report_text)
         if (!strstr(lines[i], "  -\n"))
             ck_assert_msg(strstr(out.data, lines[i]) != NULL, "no '%s' in\n%s", lines[i], out.data);
     rwl_buffer_clear(&out);
+    report.models[1].text.loss = 200 * log(5e7); /* wider than its column */
+    rwl_report_print_text(&report, &out);
+    rwl_buffer_append(&out, "", 1);
+    ck_assert_ptr_nonnull(strstr(out.data, "10.0000 500000"));
+    rwl_buffer_clear(&out);
     report.models[1].text = (struct rwl_perplexity){ 0 };
     rwl_report_print_text(&report, &out);
     rwl_buffer_append(&out, "", 1);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ struct rwl_editor {
     char *line;
     size_t line_capacity;
     bool interrupted;
+    sigset_t signals; /* what is held back outside of reading a line */
 };
 
 static char *show_prompt(EditLine *edit)
@@ -36,7 +38,7 @@ static char *show_prompt(EditLine *edit)
 }
 
 /* libedit's own handlers would send Ctrl-C to the whole process group; these only note what
- * happened, and interrupt the read. */
+ * happened. */
 static volatile sig_atomic_t resized, continued;
 
 static void on_terminal_signal(int number)
@@ -44,12 +46,27 @@ static void on_terminal_signal(int number)
     *(number == SIGWINCH ? &resized : &continued) = 1;
 }
 
-static void watch_terminal(bool on)
+/* While a line is read, signals come only where it is waited for bytes: one that came just before
+ * would not be noticed until the next key. */
+static void watch_terminal(struct rwl_editor *editor)
 {
-    struct sigaction action = { .sa_handler = on ? on_terminal_signal : SIG_DFL };
-    sigemptyset(&action.sa_mask); /* no SA_RESTART: reads return */
+    struct sigaction action = { .sa_handler = on_terminal_signal };
+    sigset_t held;
+    sigemptyset(&action.sa_mask);
     sigaction(SIGWINCH, &action, NULL);
     sigaction(SIGCONT, &action, NULL);
+    sigemptyset(&held);
+    sigaddset(&held, SIGWINCH);
+    sigaddset(&held, SIGCONT);
+    sigaddset(&held, SIGINT);
+    sigprocmask(SIG_BLOCK, &held, &editor->signals);
+}
+
+static void unwatch_terminal(struct rwl_editor *editor)
+{
+    signal(SIGWINCH, SIG_DFL);
+    signal(SIGCONT, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &editor->signals, NULL);
 }
 
 /* Whether it was one of the two; the line is shown again then. */
@@ -77,15 +94,17 @@ static int read_character(EditLine *edit, wchar_t *ret_character)
     el_get(edit, EL_CLIENTDATA, &editor);
     for (;;) {
         char byte;
-        ssize_t n = read(STDIN_FILENO, &byte, 1);
-        if (n == 0)
-            return 0;
+        struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+        ssize_t n = ppoll(&input, 1, NULL, &editor->signals);
         if (n < 0 && errno == EINTR && follow_terminal(edit))
             continue;
         if (n < 0) {
             editor->interrupted = errno == EINTR;
             return -1;
         }
+        n = read(STDIN_FILENO, &byte, 1);
+        if (n <= 0)
+            return n < 0 ? -1 : 0;
         size_t size = mbrtowc(ret_character, &byte, 1, &state);
         if (size <= 1) /* a whole character; NUL is one too */
             return 1;
@@ -212,9 +231,9 @@ enum rwl_editor_event rwl_editor_read(struct rwl_editor *editor, const char **re
     int size = 0;
     editor->interrupted = false;
     el_resize(editor->edit); /* the window may have changed during the answer */
-    watch_terminal(true);
+    watch_terminal(editor);
     const char *text = el_gets(editor->edit, &size);
-    watch_terminal(false);
+    unwatch_terminal(editor);
     if (!text || size <= 0)
         return editor->interrupted ? RWL_EDITOR_INTERRUPT : RWL_EDITOR_END;
     remember(editor, text);

@@ -16,6 +16,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int fail_shape(const char *path, const struct rwl_checkpoint_tensor *tensor, uint32_t heads,
+                      uint32_t n, struct rwl_error *err)
+{
+    char found[100] = "";
+    for (uint32_t i = 0, at = 0; i < tensor->dims; i++)
+        at += (uint32_t)snprintf(found + at, sizeof found - at, "%s%llu", i ? "," : "",
+                                 (unsigned long long)tensor->shape[i]);
+    return rwl_error_set(err, RWL_ERR_WRONG_MODEL,
+                         "%s: tensor %s has shape [%s], expected [%u,%u,%u] as the model has", path,
+                         tensor->name, found, heads, n, n);
+}
+
 /* The tensor of a layer, its shape checked. */
 static int find_layer(const struct rwl_checkpoint *checkpoint, const char *path,
                       const struct rwl_hparams *hparams, uint32_t layer, uint32_t *ret_tensor,
@@ -30,9 +42,7 @@ static int find_layer(const struct rwl_checkpoint *checkpoint, const char *path,
         uint32_t heads = hparams->attention_width / hparams->head_size;
         if (tensor->dims != 3 || tensor->shape[0] != heads ||
             tensor->shape[1] != hparams->head_size || tensor->shape[2] != hparams->head_size)
-            return rwl_error_set(err, RWL_ERR_WRONG_MODEL,
-                                 "%s: tensor %s has not the model's shape [%u,%u,%u]", path, name,
-                                 heads, hparams->head_size, hparams->head_size);
+            return fail_shape(path, tensor, heads, hparams->head_size, err);
         *ret_tensor = i;
         return 0;
     }

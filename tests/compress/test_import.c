@@ -683,7 +683,7 @@ START_TEST(test_wrong_state)
     } cases[] = {
         { 1, 64, 0, "tensor blocks.1.att.time_state is missing" },
         { 3, 64, 0, "3 tensors, expected one for each of the model's 2 layers" },
-        { 2, 32, 0, "has not the model's shape [1,64,64]" },
+        { 2, 32, 0, ", expected [1,64,64] as the model has" },
         { 2, 64, NAN, "blocks.0.att.time_state: value 0 is NaN" },
     };
     static struct made made;

@@ -106,7 +106,7 @@ static bool vector_fits(const struct import *import, const struct rwl_map_entry 
 {
     const struct rwl_checkpoint_tensor *tensor = &import->checkpoint->tensors[entry->tensor];
     const struct rwl_hparams *hparams = &import->map.hparams;
-    uint64_t stored = rwl_checkpoint_rows(tensor) * rwl_checkpoint_row_values(tensor);
+    uint64_t stored = entry->rows * rwl_checkpoint_row_values(tensor);
     bool by_heads =
         entry->transform == RWL_TRANSFORM_EXP || entry->transform == RWL_TRANSFORM_EXP_NEG_EXP;
     return stored == size || (by_heads && stored * hparams->head_size == size);
@@ -172,7 +172,7 @@ static int add_factors(struct import *import, struct rwl_arch_walk *walk,
 
 static int make_plan(struct import *import, struct rwl_error *err)
 {
-    import->capacity = import->checkpoint->tensor_count;
+    import->capacity = import->map.count;
     import->metadata.tensors = calloc(import->capacity, sizeof *import->metadata.tensors);
     import->items = calloc(import->capacity, sizeof *import->items);
     import->names = calloc(import->capacity, sizeof *import->names);

@@ -105,6 +105,10 @@ static const struct {
     { "attn.", "att." },
 };
 
+/* Some versions of it keep the six mixes as rows of one tensor. */
+static const char fla_stack[] = "attn.x_x", fla_stack_rows[] = "rwkvag";
+enum { STACK_ROWS = sizeof fla_stack_rows - 1 };
+
 /* "w_lora.lora.0.weight" and so on, for w, a, v, g. */
 static const struct {
     const char *from;
@@ -310,18 +314,41 @@ const struct rwl_map_entry *rwl_map_find(const struct rwl_map *map, const char *
     return bsearch(&key, map->entries, map->count, sizeof key, compare_entries);
 }
 
+/* Each row of a stack of mixes as an entry of its own; false if the tensor is no such stack. */
+static bool split_stack(struct rwl_map *map, uint32_t index)
+{
+    const struct rwl_checkpoint_tensor *tensor = &map->checkpoint->tensors[index];
+    uint32_t layer;
+    const char *rest = split_layer(tensor->name, "model.layers.", &layer);
+    if (map->naming != RWL_NAMING_FLA || !rest || strcmp(rest, fla_stack) != 0 ||
+        rwl_checkpoint_rows(tensor) != STACK_ROWS)
+        return false;
+    for (uint64_t row = 0; row < STACK_ROWS; row++) {
+        struct rwl_map_entry *entry = &map->entries[map->count++];
+        snprintf(entry->name, sizeof entry->name, "blocks.%u.att.x_%c", layer, fla_stack_rows[row]);
+        entry->tensor = index;
+        entry->first_row = row, entry->rows = 1;
+        entry->dims = 1;
+        entry->shape[0] = rwl_checkpoint_row_values(tensor);
+    }
+    return true;
+}
+
 static int list_entries(struct rwl_map *map, enum rwl_map_naming naming, enum rwl_arch arch,
                         const char *path, struct rwl_error *err)
 {
     const struct rwl_checkpoint *checkpoint = map->checkpoint;
-    map->entries = calloc(checkpoint->tensor_count, sizeof *map->entries);
+    map->entries = calloc(checkpoint->tensor_count, STACK_ROWS * sizeof *map->entries);
     if (!map->entries)
         return rwl_error_set(err, RWL_ERR_NOMEM, "%s: no memory", path);
     for (uint32_t i = 0; i < checkpoint->tensor_count; i++) {
         struct rwl_map_entry *entry = &map->entries[map->count];
+        if (split_stack(map, i))
+            continue;
         if (!rename_tensor(checkpoint->tensors[i].name, naming, arch, entry))
             continue; /* no tensor of ours has so long a name; counted as ignored later */
         entry->tensor = i;
+        entry->rows = rwl_checkpoint_rows(&checkpoint->tensors[i]);
         set_shape(entry, &checkpoint->tensors[i]);
         map->count++;
     }
@@ -436,7 +463,6 @@ static bool is_known_useless(const char *name)
 /* Counts what no walk over the architecture's tensors asks for. */
 static void count_ignored(struct rwl_map *map)
 {
-    uint32_t used = 0;
     struct rwl_arch_walk walk = { .hparams = &map->hparams };
     struct rwl_tensor_need need, parts[RWL_FACTOR_COUNT];
     bool *is_used = calloc(map->checkpoint->tensor_count, sizeof *is_used);
@@ -450,15 +476,14 @@ static void count_ignored(struct rwl_map *map)
         for (uint32_t i = 0; i < count; i++) {
             const struct rwl_map_entry *entry = rwl_map_find(map, parts[i].name);
             if (entry)
-                is_used[entry->tensor] = true, used++;
+                is_used[entry->tensor] = true;
         }
     }
     for (uint32_t i = 0; is_used && i < map->count; i++)
         if (is_known_useless(map->entries[i].name))
-            is_used[map->entries[i].tensor] = true, used++;
-    map->ignored = map->checkpoint->tensor_count - used;
-    for (uint32_t i = 0; is_used && i < map->checkpoint->tensor_count && !map->first_ignored; i++)
-        if (!is_used[i])
+            is_used[map->entries[i].tensor] = true;
+    for (uint32_t i = 0; is_used && i < map->checkpoint->tensor_count; i++)
+        if (!is_used[i] && map->ignored++ == 0)
             map->first_ignored = map->checkpoint->tensors[i].name;
     free(is_used);
 }
@@ -534,7 +559,7 @@ int rwl_map_stream(const struct rwl_map *map, const struct rwl_map_entry *entry,
                    rwl_map_sink *sink, void *context, struct rwl_error *err)
 {
     const struct rwl_checkpoint_tensor *tensor = &map->checkpoint->tensors[entry->tensor];
-    uint64_t columns = rwl_checkpoint_row_values(tensor), rows = rwl_checkpoint_rows(tensor);
+    uint64_t columns = rwl_checkpoint_row_values(tensor), rows = entry->rows;
     uint64_t times = values / (rows * columns);
     if (columns * times > CHUNK_VALUES)
         return rwl_error_set(err, RWL_ERR_UNSUPPORTED,
@@ -552,7 +577,8 @@ int rwl_map_stream(const struct rwl_map *map, const struct rwl_map_entry *entry,
     uint64_t step = CHUNK_VALUES / (columns * times);
     for (uint64_t row = 0; row < rows && !result; row += step) {
         uint64_t count = rows - row < step ? rows - row : step, n = count * columns;
-        result = rwl_checkpoint_read(map->checkpoint, entry->tensor, row, count, buffer, err);
+        result = rwl_checkpoint_read(map->checkpoint, entry->tensor, entry->first_row + row, count,
+                                     buffer, err);
         if (result)
             break;
         if (entry->transform != RWL_TRANSFORM_COPY)

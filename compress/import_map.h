@@ -26,7 +26,8 @@ struct rwl_map_entry {
     char name[RWL_MAX_TENSOR_NAME + 1]; /* canonical */
     uint32_t tensor;                    /* in the checkpoint */
     enum rwl_transform transform;
-    uint32_t dims; /* after the transform */
+    uint64_t first_row, rows; /* of the checkpoint's tensor that belong to this one */
+    uint32_t dims;            /* after the transform */
     uint64_t shape[RWL_CHECKPOINT_MAX_DIMS];
 };
 

@@ -370,6 +370,39 @@ START_TEST(test_unused_tensors)
 }
 END_TEST
 
+/* flash-linear-attention of a while kept the six mixes of a layer in one tensor. */
+START_TEST(test_stacked_mixes)
+{
+    static const char rows[] = "rwkvag";
+    static struct made made;
+    struct rwl_error err = { 0 };
+    make_fla(&made);
+    for (int layer = 0; layer < 2; layer++) {
+        char name[64], row_name[64];
+        snprintf(name, sizeof name, "model.layers.%d.attn.x_x", layer);
+        made_add(&made, name, 6, 64);
+        for (size_t i = 0; rows[i]; i++) {
+            snprintf(row_name, sizeof row_name, "model.layers.%d.attn.x_%c", layer, rows[i]);
+            memcpy(made_find(&made, name)->values + 64 * i, made_find(&made, row_name)->values,
+                   64 * sizeof(float));
+            made_remove(&made, row_name);
+        }
+    }
+    made_write_safetensors(&made, made_path("in.safetensors"), &(struct made_form){ 0 });
+    ck_assert_msg(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err) == 0, "%s",
+                  err.text);
+    ck_assert_str_eq(last_note, "");
+    ck_assert_double_le(compare_logits(made_path("out.rwkvl"), "rwkv7"), 1e-4);
+    made_find(&made, "model.layers.1.attn.x_x")->shape[0] = 3;
+    made_find(&made, "model.layers.1.attn.x_x")->shape[1] = 128;
+    made_write_safetensors(&made, made_path("in.safetensors"), &(struct made_form){ 0 });
+    ck_assert_int_ne(import_as(made_path("in.safetensors"), RWL_IMPORT_AUTO, &err), 0);
+    ck_assert_ptr_nonnull(strstr(err.text, "tensor model.layers.1.attn.x_r is missing"));
+    made_finish(&made);
+    made_remove_folder();
+}
+END_TEST
+
 /* Decay and bonus of 5.1 may have a second dimension of size 1. */
 START_TEST(test_heads_of_one)
 {
@@ -719,6 +752,7 @@ int main(void)
     tcase_add_test(tests, test_shards);
     tcase_add_loop_test(tests, test_wrong_checkpoint, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tests, test_unused_tensors);
+    tcase_add_test(tests, test_stacked_mixes);
     tcase_add_test(tests, test_heads_of_one);
     tcase_add_test(tests, test_missing_names);
     tcase_add_test(tests, test_options);

@@ -4,5 +4,5 @@
 # verbs' tables made anew. `ninja update-model-docs` puts it in place; a test compares the two.
 set -eu
 sed '/^; Made from the tables of the verbs/q' "$2"
-"$1" --manual
+${MESON_EXE_WRAPPER:-} "$1" --manual
 sed -n '/^; End of what is made from the tables of the verbs/,$p' "$2"

@@ -9,7 +9,9 @@ made from the .pth; the fixtures of all versions their recorded logits to 1e-4. 
 only.
 """
 import json
+import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -30,8 +32,12 @@ def run(*arguments):
     return subprocess.run([str(a) for a in arguments], check=True, stdout=subprocess.PIPE).stdout
 
 
+def run_tool(tool, *arguments):
+    return run(*shlex.split(os.environ.get("MESON_EXE_WRAPPER", "")), tool, *arguments)
+
+
 def logits(tool, model, tokens, *options):
-    return json.loads(run(tool, "logits", "--tokens=" + tokens, *options, model))["logits"]
+    return json.loads(run_tool(tool, "logits", "--tokens=" + tokens, *options, model))["logits"]
 
 
 def convert(tool, source, form, folder, vocabulary, *options):
@@ -40,7 +46,7 @@ def convert(tool, source, form, folder, vocabulary, *options):
     run(sys.executable, EXPORT, source, form, other, *([vocabulary] if vocabulary else []))
     own = vocabulary and form == "gguf"  # the container has the vocabulary
     vocab = [] if own else ["--vocab", vocabulary or "bytes"]
-    run(tool, "import", "--quiet", *vocab, *options, other, model)
+    run_tool(tool, "import", "--quiet", *vocab, *options, other, model)
     return model
 
 

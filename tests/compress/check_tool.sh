@@ -3,10 +3,14 @@
 # check_tool.sh RWKVLITE_MODEL MODELS FIXTURES: the program as a user runs it: exit codes, error
 # lines, output of every verb. No file may be left over by a verb that fails.
 set -u
-tool=$1 models=$2 fixtures=$3
+program=$1 models=$2 fixtures=$3
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 failed=0
+
+tool() {
+    ${MESON_EXE_WRAPPER:-} "$program" "$@"
+}
 
 fail() {
     echo "FAILED: $*"
@@ -17,7 +21,7 @@ fail() {
 expect() {
     code=$1 pattern=$2
     shift 2
-    "$tool" "$@" >"$folder/output" 2>&1
+    tool "$@" >"$folder/output" 2>&1
     found=$?
     [ "$found" -eq "$code" ] || fail "exit $found, expected $code: $*: $(head -n 3 "$folder/output")"
     [ -z "$pattern" ] || grep -Eq -- "$pattern" "$folder/output" || fail "$*: $(head -n 3 "$folder/output")"
@@ -76,8 +80,8 @@ done
 
 expect 0 '^\{"tokens":\[34,105\],"logits":\[-?[0-9.e-]+(,-?[0-9.e-]+){255}\]\}$' \
     logits "$tiny" --tokens 34,105
-"$tool" logits "$tiny" --tokens 34,105,110 --serial >"$folder/serial"
-"$tool" logits "$tiny" --tokens 34,105,110 --threads 1 >"$folder/chunk"
+tool logits "$tiny" --tokens 34,105,110 --serial >"$folder/serial"
+tool logits "$tiny" --tokens 34,105,110 --threads 1 >"$folder/chunk"
 cmp -s "$folder/serial" "$folder/chunk" || fail "logits differ between serial and chunk"
 
 expect 1 'not the model|is missing' import-state "$models/base.pth" "$demo" "$folder/x.rwkvs"
@@ -111,8 +115,8 @@ prompt=$(printf 'User: back up 2 meters now\n\nAssistant:')
 expect 0 '^ \[\{"action":"drive","meters":-2\}\]$' \
     generate "$demo" "$prompt" --temperature 0 --stop "
 "
-"$tool" generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens 20 >"$folder/a"
-"$tool" generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens 20 >"$folder/b"
+tool generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens 20 >"$folder/a"
+tool generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens 20 >"$folder/b"
 cmp -s "$folder/a" "$folder/b" || fail "the same seed gave two texts"
 [ "$(wc -c <"$folder/a")" -gt 10 ] || fail "generate printed nothing"
 
@@ -140,7 +144,7 @@ printf '{"prompt": "One", "answer": " two"}\n' >"$folder/prompts.jsonl"
 set -- --text "$folder/text" --lambada "$folder/good.jsonl" --commands "$folder/prompts.jsonl"
 expect 0 '^Perplexity +[0-9.]+ +[0-9.]+$' evaluate "$tiny" "$demo" "$@" --speed-tokens 2
 for threads in 1 2; do
-    "$tool" evaluate "$tiny" "$@" --base "$tiny" --speed-tokens 0 --json --threads $threads \
+    tool evaluate "$tiny" "$@" --base "$tiny" --speed-tokens 0 --json --threads $threads \
         --html "$folder/page.html" >"$folder/json$threads"
 done
 cmp -s "$folder/json1" "$folder/json2" || fail "threads change an evaluation"
@@ -148,6 +152,6 @@ grep -Eq '"top1_agreement": 1.0' "$folder/json1" || fail "evaluate: a model diff
 grep -q '</html>' "$folder/page.html" || fail "evaluate wrote no page"
 grep -Eq '<script|(src|href)=|url\(' "$folder/page.html" && fail "the page is not self-contained"
 
-"$tool" info "$tiny" >/dev/full 2>"$folder/output" && fail "a full disk went unnoticed"
+tool info "$tiny" >/dev/full 2>"$folder/output" && fail "a full disk went unnoticed"
 
 exit $failed

@@ -210,7 +210,8 @@ static const struct {
     { "limits: {sessions: 9223372036854775808}",
       "c.yaml:1:20: limits.sessions: '9223372036854775808' is not of type integer" },
     { "limits: {frame_bytes: 9007199254740992KiB}",
-      "c.yaml:1:23: limits.frame_bytes: '9007199254740992KiB' is no size, as in 4096, 64KiB or 1MiB" },
+      "c.yaml:1:23: limits.frame_bytes: '9007199254740992KiB' is no size, as in 4096, 64KiB or "
+      "1MiB" },
     { "limits: {frame_bytes: 1 MiB}",
       "c.yaml:1:23: limits.frame_bytes: '1 MiB' is no size, as in 4096, 64KiB or 1MiB" },
     { "limits: {frame_bytes: 1MB}",

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,36 +67,52 @@ static const struct {
 };
 
 /* The first HEAD_BYTES, zero-padded. */
-static int read_head(const char *path, uint8_t *ret_head, struct rwl_error *err)
+static int read_head(const char *path, uint8_t *ret_head, size_t *ret_size, struct rwl_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return rwl_error_errno(err, RWL_ERR_IO, errno, "%s: cannot open", path);
     struct stat status;
     int result = 0;
+    ssize_t size = 0;
     memset(ret_head, 0, HEAD_BYTES);
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
         result = rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: not a regular file", path);
-    else if (read(fd, ret_head, HEAD_BYTES) < 0)
+    else if ((size = read(fd, ret_head, HEAD_BYTES)) < 0)
         result = rwl_error_errno(err, RWL_ERR_IO, errno, "%s: cannot read", path);
     close(fd);
+    if (!result)
+        *ret_size = (size_t)size;
     return result;
+}
+
+/* No container begins so. */
+static int fail_unknown(const char *path, const uint8_t *head, size_t size, struct rwl_error *err)
+{
+    char found[64];
+    if (size < HEAD_BYTES)
+        snprintf(found, sizeof found, "a file of %zu bytes", size);
+    else
+        snprintf(found, sizeof found, "a file that begins with bytes %02x %02x %02x %02x", head[0],
+                 head[1], head[2], head[3]);
+    return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                         "%s: no checkpoint: expected .pth (zip), .safetensors, rwkv.cpp or GGUF, "
+                         "found %s",
+                         path, found);
 }
 
 int rwl_checkpoint_open(const char *path, struct rwl_checkpoint **ret_checkpoint,
                         struct rwl_error *err)
 {
     uint8_t head[HEAD_BYTES];
-    int result = read_head(path, head, err);
+    size_t size = 0;
+    int result = read_head(path, head, &size, err);
     if (result)
         return result;
     for (size_t i = 0; i < sizeof containers / sizeof *containers; i++)
         if (containers[i].matches(head))
             return containers[i].open(path, ret_checkpoint, err);
-    return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                         "%s: no checkpoint: expected .pth (zip), .safetensors, rwkv.cpp or GGUF, "
-                         "found a file that begins with bytes %02x %02x %02x %02x",
-                         path, head[0], head[1], head[2], head[3]);
+    return fail_unknown(path, head, size, err);
 }
 
 void rwl_checkpoint_close(struct rwl_checkpoint *checkpoint)

@@ -171,8 +171,9 @@ int rwl_converted_add(struct rwl_converted *converted, const char *name,
         if (shape[d] == 0 || !rwl_mul_u64(source.values, shape[d], &source.values) ||
             source.values > (uint64_t)1 << 40)
             return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                                 "%s: tensor %s: a dimension is 0 or the shape too large", path,
-                                 name);
+                                 "%s: tensor %s: size %llu of dimension %u, expected 1 or more and "
+                                 "at most 2^40 values in all",
+                                 path, name, (unsigned long long)shape[d], d);
     }
     if (shape[dims - 1] % format->values)
         return rwl_error_set(err, RWL_ERR_BAD_FILE,

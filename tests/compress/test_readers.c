@@ -283,7 +283,8 @@ START_TEST(test_other_files)
         const char *error;
     } cases[] = {
         { "", 0, "no checkpoint: expected" },
-        { "hello", 5, "found a file that begins with bytes 68 65 6c 6c" },
+        { "hello", 5, "found a file of 5 bytes" },
+        { "hello, hello, hello", 19, "found a file that begins with bytes 68 65 6c 6c" },
         { "\x7f"
           "ELF............",
           16, "no checkpoint: expected" },

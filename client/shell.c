@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STDIN_BYTES = 64 << 20 };
+enum { STDIN_MIB = 64 };
 
 /* --- errors --- */
 
@@ -77,7 +77,7 @@ static int read_stdin(struct rwl_shell *shell, struct rwl_str *ret_text)
     struct rwl_buffer text = { 0 };
     char *room, *copy = NULL;
     ssize_t n = 0;
-    while ((room = rwl_buffer_reserve(&text, 64 << 10)) && text.size <= STDIN_BYTES) {
+    while ((room = rwl_buffer_reserve(&text, 64 << 10)) && text.size <= (size_t)STDIN_MIB << 20) {
         n = read(STDIN_FILENO, room, 64 << 10);
         if (n == 0 || (n < 0 && errno != EINTR))
             break;
@@ -95,7 +95,12 @@ static int read_stdin(struct rwl_shell *shell, struct rwl_str *ret_text)
         *ret_text = (struct rwl_str){ copy, size };
         return 0;
     }
-    print_error("standard input", failure ? strerror(failure) : "more than fits in memory");
+    char problem[80] = "no memory for it";
+    if (failure)
+        snprintf(problem, sizeof problem, "%s", strerror(failure));
+    else if (size > (size_t)STDIN_MIB << 20)
+        snprintf(problem, sizeof problem, "more than %d MiB", STDIN_MIB);
+    print_error("standard input", problem);
     return RWL_EXIT_USAGE;
 }
 

@@ -29,9 +29,10 @@ enum { MAX_ARGUMENTS = 16 };
 struct run {
     const char *socket; /* NULL: none given */
     const char *arguments[MAX_ARGUMENTS];
-    const char *input; /* standard input; NULL: empty */
-    int output_fd;     /* standard output goes here instead, when > 0; -1: it is closed */
-    int signal_at;     /* sends SIGINT once this many bytes have been printed; 0: never */
+    const char *input;      /* standard input; NULL: empty */
+    const char *input_path; /* or a file of this name */
+    int output_fd;          /* standard output goes here instead, when > 0; -1: it is closed */
+    int signal_at;          /* sends SIGINT once this many bytes have been printed; 0: never */
     /* What came of it. */
     struct rwl_buffer output, errors;
     int code; /* exit code, or 128 + signal */
@@ -82,7 +83,9 @@ static bool read_some(int fd, struct rwl_buffer *buffer)
 
 static void run_program(struct run *run)
 {
-    int output[2], errors[2], input = make_input(run->input);
+    int output[2], errors[2],
+        input =
+            run->input_path ? open(run->input_path, O_RDONLY | O_CLOEXEC) : make_input(run->input);
     ck_assert_int_eq(pipe2(output, O_CLOEXEC), 0);
     ck_assert_int_eq(pipe2(errors, O_CLOEXEC), 0);
     pid_t pid = fork();
@@ -546,6 +549,23 @@ START_TEST(no_template)
 }
 END_TEST
 
+START_TEST(endless_input)
+{
+    struct fake_daemon daemon = { 0 };
+    start_case();
+    struct fake_server *server = fake_server_start(fake_daemon_serve, &daemon);
+    struct run run = { .socket = fake_server_path(server),
+                       .arguments = { "tokenize" },
+                       .input_path = "/dev/zero" };
+    run_program(&run);
+    ck_assert_str_eq(run.errors.data, "rwkvlite: standard input: more than 64 MiB\n");
+    ck_assert_int_eq(run.code, 2);
+    finish_run(&run);
+    fake_server_stop(server);
+    rwl_buffer_finish(&daemon.log);
+}
+END_TEST
+
 /* A Ctrl-C cancels, what was generated is printed, the exit code says so. */
 START_TEST(interrupted)
 {
@@ -822,6 +842,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tests, commands, 0, (int)(sizeof cases / sizeof *cases));
     tcase_add_test(tests, no_daemon);
     tcase_add_test(tests, no_template);
+    tcase_add_test(tests, endless_input);
     tcase_add_test(tests, interrupted);
     tcase_add_test(tests, output_fails);
     if (has_terminals()) {

@@ -41,7 +41,7 @@ const char *rwl_out_style(enum rwl_style style)
 
 static void write_bytes(const void *data, size_t size)
 {
-    if (!out.failure && fwrite(data, 1, size, stdout) != size)
+    if (size > 0 && !out.failure && fwrite(data, 1, size, stdout) != size)
         out.failure = errno ? errno : EIO;
 }
 

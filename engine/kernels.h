@@ -48,13 +48,32 @@ enum rwl_unary {
 typedef void rwl_matmul_fn(const void *w, size_t rows, size_t columns, const float *x,
                            size_t x_stride, size_t count, float *y, size_t y_stride);
 
-/* y[t][r] likewise with quantised weights and activations, rows from a strip's first on, in this
- * order and rounding, the same bits on every instruction set:
+/* y[t][r] likewise with quantised weights and activations, rows from a strip's first on (of q8r
+ * and q4r: from any), in this order and rounding, the same bits on every instruction set:
  *   y = 0; for each group g of 32 columns: y = fma(dw[r][g] * dx[t][g], dot, y)
  * dot being the exact integer product of the group's quants, dw the row's scale, dx the input's.
  * x is [count] rows of groups at x_stride (in groups); a q8 quant of -128 gives any result. */
 typedef void rwl_product_fn(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
                             size_t x_stride, size_t count, float *y, size_t y_stride);
+
+/* sum[i] += k w[first + i], for i < n: one row of a matrix, of so many columns, added to a sum that
+ * stands in parts (forward_sparse.c), each number rounded once:
+ *   f32, f16: fma(k, w, sum);  q8r, q4r: fma(k * scale, quant, sum)
+ * first is a multiple of 32. */
+typedef void rwl_add_row_fn(const void *row, size_t columns, size_t first, size_t n, float k,
+                            float *sum);
+
+/* What lookups in planes need of an input: for each four columns, at table + 32 * (their number),
+ * sums S[b] = sum over j < 4 of (bit j of b ? q_j : -q_j), b 0 to 15, as 16 bits each: first all 16
+ * low bytes, then all 16 high bytes. groups: the input, as quantised. */
+typedef void rwl_plane_tables_fn(size_t groups, const struct rwl_group *x, uint8_t *ret_tables);
+
+/* Estimates of y = W x from planes, for rows from a strip's first on:
+ *   y = 0; for each group g: y = fma(dx[g], S[g], y);  then fma(scale[r], y, offset[r])
+ * with S the exact integer sum of plane values times quants; the same bits on every instruction
+ * set. tables: of x. */
+typedef void rwl_planes_fn(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
+                           const uint8_t *tables, float *y);
 
 /* Groups of n numbers, the last filled up with zeros:
  *   scale = max |x| / 127, q = x * (127 / max |x|) to the nearest, ties to even
@@ -89,7 +108,10 @@ typedef void rwl_wkv7_fn(size_t n, size_t count, size_t stride, const float *r, 
 struct rwl_kernels {
     const char *name;                            /* "avx2" */
     rwl_matmul_fn *matmul[RWL_ENCODING_COUNT];   /* f32 and f16 */
-    rwl_product_fn *product[RWL_ENCODING_COUNT]; /* q8 and q4 */
+    rwl_product_fn *product[RWL_ENCODING_COUNT]; /* q8 and q4, q8r and q4r */
+    rwl_add_row_fn *add_row[RWL_ENCODING_COUNT]; /* f32, f16, q8r, q4r */
+    rwl_planes_fn *planes[RWL_ENCODING_COUNT];   /* p1 and p2 */
+    rwl_plane_tables_fn *plane_tables;
     rwl_quantise_fn *quantise;
 
     /* y = (x - mean) / sqrt(variance + eps) * weight + bias over n values (layer norm; group

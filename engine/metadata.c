@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names and sizes of what a model file can hold, and its metadata as msgpack: a map whose keys
- * are listed in docs/model-format.md. Decoding first walks the bytes without allocating (a
- * header of five bytes may announce four billion objects), then unpacks, then takes the known
- * keys one by one; the first fault is kept and later ones are not looked for. It knows nothing
- * of sections' places: model_file.c compares the tensor table with them.
+ * A model file's metadata as msgpack: a map whose keys are listed in docs/model-format.md. Decoding
+ * first walks the bytes without allocating (a header of five bytes may announce four billion
+ * objects), then unpacks, then takes the known keys one by one; the first fault is kept and later
+ * ones are not looked for. It knows nothing of sections' places: model_file.c compares the tensor
+ * table with them.
  *
  * To add a fact: take_* in rwl_metadata_decode, pack_* in rwl_metadata_encode (and its count of
  * keys). A key that old files lack must be optional.
@@ -17,7 +17,6 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "engine/model_file.h"
-#include "engine/quantised.h"
 
 #include <msgpack.h>
 #include <stdarg.h>
@@ -31,63 +30,6 @@ enum {
     MAX_LINE = 4096,       /* bytes of a descriptive text */
     MAX_TEMPLATE = 4096,   /* bytes of a chat template's part */
 };
-
-const char *rwl_arch_name(enum rwl_arch arch)
-{
-    static const char *const names[RWL_ARCH_COUNT] = {
-        [RWL_ARCH_4] = "rwkv-4", [RWL_ARCH_5_1] = "rwkv-5.1", [RWL_ARCH_5_2] = "rwkv-5.2",
-        [RWL_ARCH_6] = "rwkv-6", [RWL_ARCH_7] = "rwkv-7",
-    };
-    return (unsigned)arch < RWL_ARCH_COUNT ? names[arch] : "unknown";
-}
-
-const char *rwl_encoding_name(enum rwl_encoding encoding)
-{
-    static const char *const names[RWL_ENCODING_COUNT] = {
-        [RWL_ENCODING_F32] = "f32",
-        [RWL_ENCODING_F16] = "f16",
-        [RWL_ENCODING_Q8] = "q8",
-        [RWL_ENCODING_Q4] = "q4",
-    };
-    return (unsigned)encoding < RWL_ENCODING_COUNT ? names[encoding] : "unknown";
-}
-
-const char *rwl_section_name(enum rwl_section_kind kind)
-{
-    static const char *const names[RWL_SECTION_KIND_COUNT] = {
-        [RWL_SECTION_METADATA] = "metadata",
-        [RWL_SECTION_VOCABULARY] = "vocabulary",
-        [RWL_SECTION_VECTORS] = "vectors",
-        [RWL_SECTION_PROJECTIONS] = "projections",
-        [RWL_SECTION_FFN] = "ffn",
-        [RWL_SECTION_HEAD] = "head",
-        [RWL_SECTION_EMBEDDING] = "embedding",
-    };
-    return (unsigned)kind < RWL_SECTION_KIND_COUNT ? names[kind] : "unknown";
-}
-
-bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_t dims,
-                      uint64_t *ret_bytes)
-{
-    uint64_t bytes;
-    switch (encoding) {
-    case RWL_ENCODING_F32: bytes = 4; break;
-    case RWL_ENCODING_F16: bytes = 2; break;
-    case RWL_ENCODING_Q8:
-    case RWL_ENCODING_Q4:
-        if (dims != 2 || shape[1] >= UINT64_C(1) << 56 ||
-            !rwl_mul_u64(rwl_strips(shape[0]), rwl_strip_bytes(encoding, shape[1]), &bytes))
-            return false;
-        *ret_bytes = bytes;
-        return true;
-    default: return false;
-    }
-    for (uint32_t i = 0; i < dims; i++)
-        if (!rwl_mul_u64(bytes, shape[i], &bytes))
-            return false;
-    *ret_bytes = bytes;
-    return true;
-}
 
 /* ---- walking the bytes ---- */
 
@@ -258,9 +200,9 @@ static uint32_t take_u32(struct reader *in, const msgpack_object *map, const cha
     return (uint32_t)take_u64(in, map, key, min, max);
 }
 
-/* An epsilon: 0 to 1, 0 only where it may be. */
-static float take_epsilon(struct reader *in, const msgpack_object *map, const char *key,
-                          bool may_be_zero)
+/* A number from 0 to 1, 0 only where it may be, 1 never. */
+static float take_fraction(struct reader *in, const msgpack_object *map, const char *key,
+                           bool may_be_zero)
 {
     const msgpack_object *value = find(in, map, key);
     if (!value) {
@@ -274,7 +216,7 @@ static float take_epsilon(struct reader *in, const msgpack_object *map, const ch
     double number = value->via.f64;
     bool in_range = number >= 0 && number < 1; /* false for NaN */
     if (!in_range || !((float)number > 0 || may_be_zero))
-        fault(in, RWL_ERR_BAD_FILE, key, "%g is not a small positive number", number);
+        fault(in, RWL_ERR_BAD_FILE, key, "%g is not between 0 and 1", number);
     return in_range ? (float)number : 0;
 }
 
@@ -324,8 +266,8 @@ static struct rwl_hparams take_hparams(struct reader *in, const msgpack_object *
         .vocab_size = take_u32(in, map, "vocab_size", 1, RWL_MAX_VOCAB_SIZE),
     };
     bool has_heads = h.arch != RWL_ARCH_4;
-    h.norm_eps = take_epsilon(in, map, "norm_eps", false);
-    h.group_norm_eps = take_epsilon(in, map, "group_norm_eps", !has_heads);
+    h.norm_eps = take_fraction(in, map, "norm_eps", false);
+    h.group_norm_eps = take_fraction(in, map, "group_norm_eps", !has_heads);
     if (in->result)
         return h;
     if (!has_heads && h.head_size != 1)
@@ -358,6 +300,42 @@ static struct rwl_chat_template take_chat(struct reader *in, const msgpack_objec
         fault(in, RWL_ERR_BAD_FILE, "stop", "is empty");
     snprintf(in->where, sizeof in->where, "metadata");
     return chat;
+}
+
+static struct rwl_head_clusters take_head_clusters(struct reader *in, const msgpack_object *map,
+                                                   uint32_t vocab_size)
+{
+    struct rwl_head_clusters clusters = { 0 };
+    if (!find(in, map, "head_clusters"))
+        return clusters;
+    const msgpack_object *parts = find_type(in, map, "head_clusters", MSGPACK_OBJECT_MAP, "a map");
+    if (!parts)
+        return clusters;
+    snprintf(in->where, sizeof in->where, "metadata, head_clusters:");
+    clusters.rows = take_u32(in, parts, "rows", 8, RWL_MAX_VOCAB_SIZE);
+    if (clusters.rows % 8)
+        fault(in, RWL_ERR_BAD_FILE, "rows", "%u is no multiple of 8", clusters.rows);
+    const uint32_t count = (vocab_size + clusters.rows - 1) / (clusters.rows ? clusters.rows : 1);
+    clusters.p_min = take_fraction(in, parts, "p_min", false);
+    clusters.least = take_u32(in, parts, "least", 1, count);
+    clusters.most = take_u32(in, parts, "most", clusters.least, count);
+    snprintf(in->where, sizeof in->where, "metadata");
+    return clusters;
+}
+
+static struct rwl_cache_hint take_cache(struct reader *in, const msgpack_object *map)
+{
+    struct rwl_cache_hint cache = { 0 };
+    if (!find(in, map, "cache"))
+        return cache;
+    const msgpack_object *parts = find_type(in, map, "cache", MSGPACK_OBJECT_MAP, "a map");
+    if (!parts)
+        return cache;
+    snprintf(in->where, sizeof in->where, "metadata, cache:");
+    cache.neurons = take_u32(in, parts, "neurons", 0, RWL_MAX_FFN_WIDTH);
+    cache.clusters = take_u32(in, parts, "clusters", 0, RWL_MAX_VOCAB_SIZE);
+    snprintf(in->where, sizeof in->where, "metadata");
+    return cache;
 }
 
 static void take_shape(struct reader *in, const msgpack_object *map, struct rwl_tensor *tensor)
@@ -403,8 +381,8 @@ static void take_tensor(struct reader *in, const msgpack_object *map, uint32_t i
     tensor->encoding = (enum rwl_encoding)encoding;
     uint32_t kind = take_u32(in, map, "section", RWL_SECTION_VECTORS, RWL_SECTION_KIND_COUNT - 1);
     tensor->section = (enum rwl_section_kind)kind;
-    bool layered = kind == RWL_SECTION_PROJECTIONS || kind == RWL_SECTION_FFN;
-    tensor->layer = take_u32(in, map, "layer", 0, layered ? layers - 1 : 0);
+    tensor->layer =
+        take_u32(in, map, "layer", 0, rwl_section_is_layered(tensor->section) ? layers - 1 : 0);
     take_shape(in, map, tensor);
     tensor->offset = take_u64(in, map, "offset", 0, UINT64_MAX);
     tensor->size = take_u64(in, map, "size", 1, UINT64_MAX);
@@ -452,6 +430,8 @@ static void take_metadata(struct reader *in, const msgpack_object *root,
     metadata->chat = take_chat(in, root);
     metadata->source = take_text(in, root, "source", MAX_LINE, true);
     metadata->compression = take_text(in, root, "compression", MAX_LINE, true);
+    metadata->head_clusters = take_head_clusters(in, root, metadata->hparams.vocab_size);
+    metadata->cache = take_cache(in, root);
     take_tensors(in, root, metadata);
 }
 
@@ -542,6 +522,24 @@ static void pack_chat(msgpack_packer *out, const struct rwl_chat_template *chat)
     pack_text_field(out, "stop", chat->stop);
 }
 
+static void pack_head_clusters(msgpack_packer *out, const struct rwl_head_clusters *clusters)
+{
+    pack_text(out, "head_clusters");
+    msgpack_pack_map(out, 4);
+    pack_u64_field(out, "rows", clusters->rows);
+    pack_float_field(out, "p_min", clusters->p_min);
+    pack_u64_field(out, "least", clusters->least);
+    pack_u64_field(out, "most", clusters->most);
+}
+
+static void pack_cache(msgpack_packer *out, const struct rwl_cache_hint *cache)
+{
+    pack_text(out, "cache");
+    msgpack_pack_map(out, 2);
+    pack_u64_field(out, "neurons", cache->neurons);
+    pack_u64_field(out, "clusters", cache->clusters);
+}
+
 static void pack_tensor(msgpack_packer *out, const struct rwl_tensor *tensor)
 {
     msgpack_pack_map(out, 7);
@@ -582,8 +580,11 @@ int rwl_metadata_encode(const struct rwl_metadata *metadata, void **ret_data, si
     struct rwl_buffer buffer = { 0 };
     msgpack_packer out;
     msgpack_packer_init(&out, &buffer, append);
-    bool has_chat = metadata->chat.system != NULL;
-    msgpack_pack_map(&out, 14 + (size_t)metadata->has_end_token + (size_t)has_chat);
+    const bool has_chat = metadata->chat.system != NULL;
+    const bool has_clusters = metadata->head_clusters.rows != 0;
+    const bool has_cache = metadata->cache.neurons || metadata->cache.clusters;
+    msgpack_pack_map(&out,
+                     14 + (size_t)metadata->has_end_token + has_chat + has_clusters + has_cache);
     pack_hparams(&out, &metadata->hparams);
     pack_text_field(&out, "name", metadata->name);
     pack_text_field(&out, "tokenizer", metadata->tokenizer);
@@ -593,6 +594,10 @@ int rwl_metadata_encode(const struct rwl_metadata *metadata, void **ret_data, si
         pack_chat(&out, &metadata->chat);
     pack_text_field(&out, "source", metadata->source);
     pack_text_field(&out, "compression", metadata->compression);
+    if (has_clusters)
+        pack_head_clusters(&out, &metadata->head_clusters);
+    if (has_cache)
+        pack_cache(&out, &metadata->cache);
     pack_text(&out, "tensors");
     msgpack_pack_array(&out, metadata->tensor_count);
     for (uint32_t i = 0; i < metadata->tensor_count; i++)

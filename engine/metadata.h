@@ -3,7 +3,7 @@
  * What a model file says about itself: architecture, sizes, tokenizer, chat template, where it
  * came from, how it was compressed, and its tensor table; and the two functions that turn this
  * into the file's msgpack section and back. metadata.c is the only file of engine/ that knows
- * msgpack.
+ * msgpack; names and sizes are in encoding.c.
  *
  * To add a fact: a member here, its key in metadata.c (written and read), a line in
  * docs/model-format.md. Readers ignore keys they do not know.
@@ -27,7 +27,11 @@ enum rwl_encoding {
     RWL_ENCODING_F16 = 1, /* IEEE 754 binary16, row-major */
     RWL_ENCODING_Q8 = 2,  /* 8-bit groups, interleaved: quantised.h */
     RWL_ENCODING_Q4 = 3,  /* 4-bit groups, likewise */
-    /* 4 and up: neuron-record and other forms */
+    RWL_ENCODING_Q8R = 4, /* 8-bit groups, every row by itself */
+    RWL_ENCODING_Q4R = 5, /* 4-bit groups, likewise */
+    RWL_ENCODING_P1 = 6,  /* rows of signs with a scale and an offset: estimates only */
+    RWL_ENCODING_P2 = 7,  /* rows of two bit planes, likewise */
+    RWL_ENCODING_U32 = 8, /* whole numbers, 32 bits */
     RWL_ENCODING_COUNT
 };
 
@@ -40,6 +44,9 @@ enum rwl_section_kind {
     RWL_SECTION_FFN = 4,         /* one a layer */
     RWL_SECTION_HEAD = 5,
     RWL_SECTION_EMBEDDING = 6, /* last; read with pread, never mapped */
+    /* Before the embedding; read in parts, as they are needed. */
+    RWL_SECTION_NEURONS = 7,  /* one a layer: FFN rows, neuron by neuron */
+    RWL_SECTION_CLUSTERS = 8, /* head rows, cluster by cluster */
     RWL_SECTION_KIND_COUNT
 };
 
@@ -89,6 +96,20 @@ struct rwl_chat_template {
     const char *stop;      /* "\n\n", or "\n\nUser:" : ends an answer */
 };
 
+/* A head whose rows stand cluster by cluster. A pass reads the likeliest clusters until their
+ * probability reaches p_min, but not fewer than least nor more than most. */
+struct rwl_head_clusters {
+    uint32_t rows; /* of a cluster, a multiple of 8; the last may have fewer; 0: no clusters */
+    float p_min;   /* above 0, below 1 */
+    uint32_t least, most;
+};
+
+/* How much of what is read in parts should stay in memory; 0: a reader's own choice. */
+struct rwl_cache_hint {
+    uint32_t neurons;  /* rows of each layer's neurons */
+    uint32_t clusters; /* of the head */
+};
+
 struct rwl_metadata {
     struct rwl_hparams hparams;
     const char *name;      /* short model name, never NULL */
@@ -98,17 +119,21 @@ struct rwl_metadata {
     struct rwl_chat_template chat;
     const char *source;      /* "base.pth (pth, bf16)", for people; never NULL */
     const char *compression; /* one line, "none" where none; never NULL */
+    struct rwl_head_clusters head_clusters;
+    struct rwl_cache_hint cache;
     struct rwl_tensor *tensors;
     uint32_t tensor_count;
 };
 
 /* Bytes a tensor of this shape takes; false on overflow, an unknown encoding, or a shape that the
- * encoding is not for (q8 and q4: two dimensions). */
+ * encoding is not for. q8, q4, p1 and p2: two dimensions; q8r and q4r: two or three, the last a
+ * multiple of 32; u32: one. */
 bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_t dims,
                       uint64_t *ret_bytes);
 const char *rwl_encoding_name(enum rwl_encoding encoding); /* "f16" */
 const char *rwl_arch_name(enum rwl_arch arch);             /* "rwkv-7" */
 const char *rwl_section_name(enum rwl_section_kind kind);  /* "vectors" */
+bool rwl_section_is_layered(enum rwl_section_kind kind);   /* there is one for each layer */
 
 /* Everything *ret_metadata points to lies in the arena. path is for the error line. */
 int rwl_metadata_decode(const void *data, size_t size, const char *path, struct rwl_arena *arena,

@@ -40,9 +40,8 @@ static bool takes_encoding(const struct rwl_tensor_need *need, enum rwl_encoding
     case RWL_ENCODING_Q4:
         return need->kind == RWL_KIND_PROJECTION ||
                (need->kind == RWL_KIND_MATRIX && need->dims == 2);
-    case RWL_ENCODING_COUNT: break;
+    default: return false;
     }
-    return false;
 }
 
 /* The tensor of that need, checked. Not there: BAD_FILE, or NULL if optional. */

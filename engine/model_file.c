@@ -91,7 +91,8 @@ static int check_section(const struct rwl_model_file *file, uint32_t kind, uint3
         return rwl_error_set(err, RWL_ERR_UNSUPPORTED,
                              "%s: section %u field kind: %u is not known to this version",
                              file->path, index, kind);
-    if (section->layer && !(rwl_layout_is_layered(kind) && section->layer < RWL_MAX_LAYERS))
+    if (section->layer &&
+        !(rwl_section_is_layered((enum rwl_section_kind)kind) && section->layer < RWL_MAX_LAYERS))
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: section %u (%s) field layer: %u",
                              file->path, index, rwl_section_name(kind), section->layer);
     struct rwl_layout_label label = rwl_layout_label(kind, section->layer);

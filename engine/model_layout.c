@@ -145,33 +145,50 @@ void rwl_layout_fingerprint(const uint8_t *head, uint32_t section_count,
     memcpy(fingerprint, canonical.digest, RWL_FINGERPRINT_BYTES);
 }
 
-bool rwl_layout_is_layered(enum rwl_section_kind kind)
-{
-    return kind == RWL_SECTION_PROJECTIONS || kind == RWL_SECTION_FFN;
-}
-
-/* The layered kinds 3 and 4 take 2 ranks a layer; kinds after them move up by what that adds. */
-enum { AFTER_LAYERS = 2 * RWL_MAX_LAYERS - 2 };
+/* First ranks of what stands for every layer, and of what follows. */
+enum {
+    RANK_LAYERS = RWL_SECTION_PROJECTIONS,
+    RANK_HEAD = RANK_LAYERS + 2 * RWL_MAX_LAYERS,
+    RANK_NEURONS = RANK_HEAD + 1,
+    RANK_CLUSTERS = RANK_NEURONS + RWL_MAX_LAYERS,
+    RANK_EMBEDDING = RANK_CLUSTERS + 1,
+};
 
 uint32_t rwl_layout_rank(enum rwl_section_kind kind, uint32_t layer)
 {
-    if (rwl_layout_is_layered(kind))
-        return kind + 2 * layer;
-    return kind < RWL_SECTION_PROJECTIONS ? kind : kind + AFTER_LAYERS;
+    switch (kind) {
+    case RWL_SECTION_PROJECTIONS: return RANK_LAYERS + 2 * layer;
+    case RWL_SECTION_FFN: return RANK_LAYERS + 2 * layer + 1;
+    case RWL_SECTION_HEAD: return RANK_HEAD;
+    case RWL_SECTION_NEURONS: return RANK_NEURONS + layer;
+    case RWL_SECTION_CLUSTERS: return RANK_CLUSTERS;
+    case RWL_SECTION_EMBEDDING: return RANK_EMBEDDING;
+    default: return kind;
+    }
 }
 
 void rwl_layout_from_rank(uint32_t rank, enum rwl_section_kind *ret_kind, uint32_t *ret_layer)
 {
-    bool after = rank >= RWL_SECTION_HEAD + AFTER_LAYERS;
-    bool layered = rank >= RWL_SECTION_PROJECTIONS && !after;
-    *ret_layer = layered ? (rank - RWL_SECTION_PROJECTIONS) / 2 : 0;
-    *ret_kind = (enum rwl_section_kind)(after ? rank - AFTER_LAYERS : rank - 2 * *ret_layer);
+    *ret_layer = 0;
+    if (rank < RANK_LAYERS) {
+        *ret_kind = (enum rwl_section_kind)rank;
+    } else if (rank < RANK_HEAD) {
+        *ret_kind = (rank - RANK_LAYERS) % 2 ? RWL_SECTION_FFN : RWL_SECTION_PROJECTIONS;
+        *ret_layer = (rank - RANK_LAYERS) / 2;
+    } else if (rank >= RANK_NEURONS && rank < RANK_CLUSTERS) {
+        *ret_kind = RWL_SECTION_NEURONS;
+        *ret_layer = rank - RANK_NEURONS;
+    } else {
+        *ret_kind = rank == RANK_HEAD       ? RWL_SECTION_HEAD
+                    : rank == RANK_CLUSTERS ? RWL_SECTION_CLUSTERS
+                                            : RWL_SECTION_EMBEDDING;
+    }
 }
 
 struct rwl_layout_label rwl_layout_label(enum rwl_section_kind kind, uint32_t layer)
 {
     struct rwl_layout_label label;
-    if (rwl_layout_is_layered(kind))
+    if (rwl_section_is_layered(kind))
         snprintf(label.text, sizeof label.text, "section %s of layer %u", rwl_section_name(kind),
                  layer);
     else

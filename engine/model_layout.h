@@ -13,7 +13,7 @@ enum {
     RWL_LAYOUT_VERSION = 1,
     RWL_LAYOUT_HEADER_BYTES = 128,
     RWL_LAYOUT_ENTRY_BYTES = 32,
-    RWL_LAYOUT_MAX_SECTIONS = 2 * RWL_MAX_LAYERS + RWL_SECTION_KIND_COUNT - 2,
+    RWL_LAYOUT_MAX_SECTIONS = 3 * RWL_MAX_LAYERS + RWL_SECTION_KIND_COUNT - 3,
 };
 
 struct rwl_layout_header {
@@ -45,10 +45,9 @@ void rwl_layout_fingerprint(const uint8_t *head, uint32_t section_count,
 
 /* Where a section stands among all: a file's sections have strictly ascending ranks. Ranks are
  * below RWL_LAYOUT_MAX_SECTIONS: metadata, vocabulary, vectors, then for each layer its
- * projections and its ffn, then head, embedding. */
+ * projections and its ffn, then head, then the neurons of each layer, clusters, embedding. */
 uint32_t rwl_layout_rank(enum rwl_section_kind kind, uint32_t layer);
 void rwl_layout_from_rank(uint32_t rank, enum rwl_section_kind *ret_kind, uint32_t *ret_layer);
-bool rwl_layout_is_layered(enum rwl_section_kind kind);
 
 /* "section ffn of layer 3", "section head". */
 struct rwl_layout_label {

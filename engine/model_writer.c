@@ -56,7 +56,7 @@ static int no_memory(const struct rwl_model_writer *writer, struct rwl_error *er
 
 static bool is_writable(const struct rwl_tensor *tensor)
 {
-    bool layered = rwl_layout_is_layered(tensor->section);
+    bool layered = rwl_section_is_layered(tensor->section);
     return tensor->section >= RWL_SECTION_VECTORS && tensor->section < RWL_SECTION_KIND_COUNT &&
            tensor->layer < (layered ? RWL_MAX_LAYERS : 1);
 }

@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the numbers of the quantised encodings q8 and q4 stand (docs/model-format.md is the
- * specification), and the form in which activations meet them. Kernels, model file, pass and
- * compression agree through this file.
+ * Where the numbers of the quantised encodings stand (docs/model-format.md is the specification),
+ * and the form in which activations meet them. Kernels, model file, pass and compression agree
+ * through this file.
  *
- * A matrix is cut into strips of 8 rows and groups of 32 columns; rows and columns that fill up
- * the last ones are zero. A strip is a sequence of blocks of 4 groups: the scales of the 4
- * groups, 64 bytes, then their quants, 256 bytes a group in q8, 128 in q4; the last block has
- * only the quants of the groups that are left. So strips are a multiple of 64 bytes, and a
- * product reads memory in order.
+ * Strips, q8 and q4: a matrix is cut into strips of 8 rows and groups of 32 columns; rows and
+ * columns that fill up the last ones are zero. A strip is a sequence of blocks of 4 groups: the
+ * scales of the 4 groups, 64 bytes, then their quants, 256 bytes a group in q8, 128 in q4; the last
+ * block has only the quants of the groups that are left. So strips are a multiple of 64 bytes, and
+ * a product reads memory in order.
+ *
+ * Rows, q8r and q4r: every row stands by itself, so that one can be read alone: the f16 scales of
+ * its groups, then their quants, 32 bytes a group in q8r, 16 in q4r (byte j: column j in the low
+ * nibble, column j + 16 in the high one, with 8 added).
+ *
+ * Planes, p1 and p2: cheap estimates of y = W x for choosing rows. A strip of 32 rows has a scale
+ * and an offset a row, f32, then for each group of 32 columns, for each four of its columns, for
+ * each plane 16 bytes: in byte i the low nibble belongs to row i, the high one to row i + 16, bit j
+ * to column j of the four. A bit b stands for 2 b - 1: with planes of weight 2 and 1 (the heavier
+ * first) numbers are -3, -1, 1, 3; with one they are -1, 1.
  */
 #ifndef RWL_ENGINE_QUANTISED_H
 #define RWL_ENGINE_QUANTISED_H
@@ -29,6 +39,13 @@ enum {
     RWL_GROUP_BYTES_Q4 = RWL_STRIP_ROWS * RWL_GROUP_COLUMNS / 2,
     RWL_MAX_QUANT_Q8 = 127, /* q8 quants are -127 to 127 */
     RWL_ZERO_QUANT_Q4 = 8,  /* q4 quants are -8 to 7, stored with this added */
+
+    RWL_PLANE_ROWS = 32,                                      /* of a strip of planes */
+    RWL_PLANE_HEAD_BYTES = 2 * RWL_PLANE_ROWS * 4,            /* its scales, then its offsets */
+    RWL_PLANE_QUAD_BYTES = RWL_PLANE_ROWS / 2,                /* four columns of one plane */
+    RWL_QUADS = RWL_GROUP_COLUMNS / 4,                        /* of a group */
+    RWL_PLANE_GROUP_BYTES = RWL_QUADS * RWL_PLANE_QUAD_BYTES, /* of one plane */
+    RWL_PLANE_TABLE_BYTES = RWL_QUADS * 32,                   /* of a group: kernels.h */
 };
 
 /* 32 activations: x = scale * q, within rounding. */
@@ -84,6 +101,32 @@ static inline uint64_t rwl_quants_start(enum rwl_encoding encoding, uint64_t gro
 {
     return rwl_block_start(encoding, group) + RWL_SCALES_BYTES +
            group % RWL_BLOCK_GROUPS * rwl_group_bytes(encoding);
+}
+
+static inline bool rwl_encoding_is_rows(enum rwl_encoding encoding)
+{
+    return encoding == RWL_ENCODING_Q8R || encoding == RWL_ENCODING_Q4R;
+}
+
+/* Bytes of a row of q8r or q4r; columns below 2^56, a multiple of 32. */
+static inline uint64_t rwl_row_bytes(enum rwl_encoding encoding, uint64_t columns)
+{
+    const uint64_t quants =
+        encoding == RWL_ENCODING_Q8R ? RWL_GROUP_COLUMNS : RWL_GROUP_COLUMNS / 2;
+    return columns / RWL_GROUP_COLUMNS * (2 + quants);
+}
+
+/* Planes of p1 and p2, 0 for any other. */
+static inline uint32_t rwl_planes(enum rwl_encoding encoding)
+{
+    return encoding == RWL_ENCODING_P1 ? 1 : encoding == RWL_ENCODING_P2 ? 2 : 0;
+}
+
+/* Bytes of a strip of 32 rows in planes; columns below 2^56. */
+static inline uint64_t rwl_plane_strip_bytes(enum rwl_encoding encoding, uint64_t columns)
+{
+    return RWL_PLANE_HEAD_BYTES +
+           rwl_groups(columns) * rwl_planes(encoding) * RWL_PLANE_GROUP_BYTES;
 }
 
 /* Place of a number among its group's quants, row 0 to 7, column 0 to 31. In q8 it is the byte;

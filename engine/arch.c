@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One table of all tensors of all versions; a tensor's row says in which versions and layers it
- * stands, its shape in terms of the model's sizes, its section, and the member it is bound to.
- * Shapes are not compared with files here beyond rwl_arch_match; bytes are never touched.
+ * One table of all tensors of all versions, and one of those that compression adds; a tensor's row
+ * says in which versions and layers it stands, its shape in terms of the model's sizes, its
+ * section, and the member it is bound to. Shapes are not compared with files here beyond
+ * rwl_arch_match; bytes are never touched.
  */
 #include "engine/arch.h"
 
@@ -20,7 +21,7 @@ enum dim {
     DIM_F,
     DIM_5,
     DIM_5_MIX,  /* 5 times RWL_RANK_MIX */
-    DIM_FACTOR, /* the inner size of one low-rank projection, given directly */
+    DIM_FACTOR, /* given directly, such as the inner size of one low-rank projection */
     DIM_RANK,   /* this and the next RWL_RANK_COUNT - 1: a rank */
 };
 
@@ -257,4 +258,45 @@ void rwl_arch_factor(const struct rwl_tensor_need *need, uint64_t rank,
     ret_needs[RWL_FACTOR_DIAG].dims = 1;
     ret_needs[RWL_FACTOR_DIAG].section = RWL_SECTION_VECTORS;
     ret_needs[RWL_FACTOR_DIAG].layer = 0;
+}
+
+void rwl_arch_sparse(const struct rwl_hparams *hparams, int which, uint32_t layer,
+                     struct rwl_tensor_need *ret_need)
+{
+    const uint64_t v = hparams->vocab_size, c = hparams->width, f = hparams->ffn_width;
+    const struct {
+        const char *name;
+        enum rwl_tensor_kind kind;
+        enum rwl_section_kind section;
+        uint32_t dims;
+        uint64_t shape[RWL_MAX_DIMS];
+    } row[RWL_SPARSE_COUNT] = {
+        { "ffn.value.rows", RWL_KIND_ROWS, RWL_SECTION_NEURONS, 2, { f, c } },
+        { "ffn.neurons", RWL_KIND_ROWS, RWL_SECTION_NEURONS, 3, { f, 2, c } },
+        { "ffn.predictor.planes", RWL_KIND_PLANES, RWL_SECTION_FFN, 2, { f, c } },
+        { "ffn.predictor.mlp1.weight", RWL_KIND_MATRIX, RWL_SECTION_FFN, 2, { 0, c } },
+        { "ffn.predictor.mlp2.weight", RWL_KIND_MATRIX, RWL_SECTION_FFN, 2, { f, 0 } },
+        { "ffn.predictor.thresholds", RWL_KIND_VECTOR, RWL_SECTION_VECTORS, 1, { 2 } },
+        { "head.clusters.weight", RWL_KIND_MATRIX, RWL_SECTION_HEAD, 2, { 0, c } },
+        { "head.clusters.bias", RWL_KIND_VECTOR, RWL_SECTION_VECTORS, 1, { 0 } },
+        { "head.clusters.tokens", RWL_KIND_NUMBERS, RWL_SECTION_VECTORS, 1, { v } },
+        { "head.clusters.shares", RWL_KIND_HALVES, RWL_SECTION_VECTORS, 1, { v } },
+    };
+
+    assert(which >= 0 && which < RWL_SPARSE_COUNT);
+    *ret_need = (struct rwl_tensor_need){
+        .kind = row[which].kind,
+        .section = row[which].section,
+        .layer = rwl_section_is_layered(row[which].section) ? layer : 0,
+        .dims = row[which].dims,
+        .per_layer = which < RWL_SPARSE_LAYER_COUNT,
+    };
+    memcpy(ret_need->shape, row[which].shape, sizeof(ret_need->shape));
+    for (uint32_t i = 0; i < ret_need->dims; i++)
+        ret_need->dim[i] = DIM_FACTOR;
+    if (ret_need->per_layer)
+        snprintf(ret_need->name, sizeof(ret_need->name), "blocks.%u.%s", (unsigned)layer,
+                 row[which].name);
+    else
+        snprintf(ret_need->name, sizeof(ret_need->name), "%s", row[which].name);
 }

@@ -38,6 +38,23 @@ struct rwl_projection {
     const float *diag;      /* [out], or NULL */
 };
 
+/* Rows that are read one by one, where they are mapped or through a cache (row_cache.h). */
+struct rwl_rows {
+    const struct rwl_tensor *tensor; /* NULL: absent */
+    const void *data;                /* [rows][row_bytes] */
+    enum rwl_encoding encoding;      /* f32, f16, q8r or q4r */
+    uint32_t rows, columns, parts;   /* a row has parts of columns numbers each */
+    size_t row_bytes;
+};
+
+/* Chooses the neurons of an FFN that may fire, before their weights are read: those that one of
+ * its halves finds likely. */
+struct rwl_predictor {
+    struct rwl_matrix planes;     /* [F][C] p1 or p2: estimates of W_k x; or absent */
+    struct rwl_matrix mlp1, mlp2; /* [h][C], [F][h]: W2 relu(W1 x), the log odds; or absent */
+    const float *thresholds;      /* [2]: of the planes' estimates, of the log odds */
+};
+
 /* The inputs that token shift makes, each with its own mix. */
 enum rwl_mix {
     RWL_MIX_R,
@@ -77,8 +94,20 @@ struct rwl_layer {
     const float *ffn_mix_key;             /* [C] */
     const float *ffn_mix_receptance;      /* v4 to v6: [C] */
     struct rwl_projection ffn_receptance; /* v4 to v6: [C][C] */
-    struct rwl_projection ffn_key;        /* [F][C] */
-    struct rwl_projection ffn_value;      /* [C][F] */
+    struct rwl_projection ffn_key;        /* [F][C]; absent with neurons */
+    struct rwl_projection ffn_value;      /* [C][F]; absent with value_rows or neurons */
+    struct rwl_rows value_rows;           /* [F][C]: the columns of W_v */
+    struct rwl_rows neurons;              /* [F][2][C]: the row of W_k, the column of W_v */
+    struct rwl_predictor predictor;       /* of neurons */
+};
+
+/* The head's rows cluster by cluster, and what chooses the clusters that are read. */
+struct rwl_clusters {
+    uint32_t count, rows;     /* K; rows R of each but the last; 0: none */
+    struct rwl_matrix scores; /* [K][C] */
+    const float *bias;        /* [K], or NULL */
+    const uint32_t *tokens;   /* [V]: the token of each row of the head, a permutation */
+    const void *shares;       /* [V] f16: ln of each row's part of its cluster's probability */
 };
 
 struct rwl_weights {
@@ -86,7 +115,9 @@ struct rwl_weights {
     const float *ln0_weight, *ln0_bias;       /* [C] */
     const float *ln_out_weight, *ln_out_bias; /* [C] */
     struct rwl_matrix head;                   /* [V][C] */
-    struct rwl_layer *layers;                 /* [L], owned by the model */
+    const struct rwl_tensor *head_tensor;     /* the same */
+    struct rwl_clusters clusters;
+    struct rwl_layer *layers; /* [L], owned by the model */
 };
 
 /* In what versions differ other than by the tensors they have. */
@@ -112,7 +143,11 @@ enum rwl_tensor_kind {
     RWL_KIND_VECTOR,     /* f32 */
     RWL_KIND_MATRIX,     /* f32 or f16 */
     RWL_KIND_PROJECTION, /* as a matrix; or in low-rank form, see rwl_arch_factor */
-    RWL_KIND_EMBEDDING,  /* f32 or f16, read row by row */
+    RWL_KIND_EMBEDDING,  /* f32, f16, q8r or q4r, read row by row */
+    RWL_KIND_ROWS,       /* likewise */
+    RWL_KIND_PLANES,     /* p1 or p2 */
+    RWL_KIND_NUMBERS,    /* u32 */
+    RWL_KIND_HALVES,     /* f16 */
 };
 
 struct rwl_tensor_need {
@@ -143,6 +178,26 @@ bool rwl_arch_next(struct rwl_arch_walk *walk, struct rwl_tensor_need *ret_need)
  * holds later tensors of the same layer to them; with a new layer, start with zero ranks. */
 bool rwl_arch_match(struct rwl_arch_walk *walk, const struct rwl_tensor_need *need,
                     const struct rwl_tensor *tensor);
+
+/* Tensors that compression puts in the place of others or adds to them. All but the first two of
+ * a layer may be absent. */
+enum {
+    RWL_SPARSE_VALUE_ROWS,  /* for ffn.value */
+    RWL_SPARSE_NEURONS,     /* for ffn.key and ffn.value */
+    RWL_SPARSE_PLANES,      /* of the predictor, with neurons */
+    RWL_SPARSE_MLP1,        /* likewise, [h][C] */
+    RWL_SPARSE_MLP2,        /* likewise, [F][h] */
+    RWL_SPARSE_THRESHOLDS,  /* likewise */
+    RWL_SPARSE_LAYER_COUNT, /* so many in a layer; then those of the head */
+    RWL_SPARSE_CLUSTER_SCORES = RWL_SPARSE_LAYER_COUNT,
+    RWL_SPARSE_CLUSTER_BIAS,
+    RWL_SPARSE_CLUSTER_TOKENS,
+    RWL_SPARSE_CLUSTER_SHARES,
+    RWL_SPARSE_COUNT
+};
+/* What such a tensor is: name, section and shape, 0 for the sizes K and h that are its own. */
+void rwl_arch_sparse(const struct rwl_hparams *hparams, int which, uint32_t layer,
+                     struct rwl_tensor_need *ret_need);
 
 /* The three tensors of a projection's low-rank form: down, up, diag. rank 0: not known. */
 enum { RWL_FACTOR_DOWN, RWL_FACTOR_UP, RWL_FACTOR_DIAG, RWL_FACTOR_COUNT };

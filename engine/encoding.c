@@ -49,6 +49,11 @@ bool rwl_section_is_layered(enum rwl_section_kind kind)
            kind == RWL_SECTION_NEURONS;
 }
 
+bool rwl_section_is_hot(enum rwl_section_kind kind)
+{
+    return kind >= RWL_SECTION_VECTORS && kind <= RWL_SECTION_HEAD;
+}
+
 /* units times the dimensions from `from` to `to`. */
 static bool multiply(uint64_t units, const uint64_t *shape, uint32_t from, uint32_t to,
                      uint64_t *ret_bytes)
@@ -60,8 +65,8 @@ static bool multiply(uint64_t units, const uint64_t *shape, uint32_t from, uint3
     return true;
 }
 
-bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_t dims,
-                      uint64_t *ret_bytes)
+static bool bytes_of(enum rwl_encoding encoding, const uint64_t *shape, uint32_t dims,
+                     uint64_t *ret_bytes)
 {
     const uint64_t columns = dims ? shape[dims - 1] : 0;
 
@@ -81,10 +86,19 @@ bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_
                multiply(rwl_row_bytes(encoding, columns), shape, 0, dims - 1, ret_bytes);
     case RWL_ENCODING_P1:
     case RWL_ENCODING_P2:
-        return dims == 2 &&
-               rwl_mul_u64(shape[0] / RWL_PLANE_ROWS + (shape[0] % RWL_PLANE_ROWS != 0),
-                           rwl_plane_strip_bytes(encoding, columns), ret_bytes);
+        return dims == 2 && rwl_mul_u64(rwl_plane_strips(shape[0]),
+                                        rwl_plane_strip_bytes(encoding, columns), ret_bytes);
     case RWL_ENCODING_COUNT: break;
     }
     return false;
+}
+
+bool rwl_tensor_bytes(enum rwl_encoding encoding, const uint64_t *shape, uint32_t dims,
+                      uint64_t *ret_bytes)
+{
+    uint64_t bytes;
+    if (!bytes_of(encoding, shape, dims, &bytes))
+        return false;
+    *ret_bytes = bytes;
+    return true;
 }

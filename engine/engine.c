@@ -181,3 +181,27 @@ int rwl_engine_step(struct rwl_engine *engine, const struct rwl_step_item *items
         items[i].state->tokens += items[i].count;
     return 0;
 }
+
+void rwl_engine_memory(const struct rwl_engine *engine, struct rwl_engine_memory *ret_memory)
+{
+    (void)engine;
+    *ret_memory = (struct rwl_engine_memory){ 0 };
+}
+
+void rwl_engine_activity(const struct rwl_engine *engine, struct rwl_engine_activity *ret_activity)
+{
+    (void)engine;
+    *ret_activity = (struct rwl_engine_activity){ 0 };
+}
+
+void rwl_engine_layer_activity(const struct rwl_engine *engine, uint32_t layer,
+                               struct rwl_layer_activity *ret_activity)
+{
+    (void)engine, (void)layer;
+    *ret_activity = (struct rwl_layer_activity){ 0 };
+}
+
+void rwl_engine_reset_activity(struct rwl_engine *engine)
+{
+    (void)engine;
+}

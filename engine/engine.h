@@ -23,7 +23,15 @@ struct rwl_engine_options {
     uint32_t threads;    /* 1 to 256; 0: one a CPU this process may run on, at most 16 */
     uint32_t max_tokens; /* 1 to 1024, rows in one step over all items; 0: 64 */
     uint32_t cpu_mask;   /* bits of enum rwl_cpu that may be used (kernels.h); 0: all */
+
+    /* The most bytes of weights to keep in memory. Neurons and clusters are read from the file into
+     * caches, which take what the rest leaves; if that is nothing, layers are given back after use
+     * and read anew in every step. 0: caches of the sizes the file asks for, all else stays;
+     * RWL_WEIGHTS_MAPPED: no caches of neurons and clusters, all is used where it is mapped. */
+    uint64_t weight_bytes;
+    uint32_t embedding_rows; /* of the embedding to keep in memory, at least 1; 0: 1000 */
 };
+#define RWL_WEIGHTS_MAPPED UINT64_MAX
 
 struct rwl_step_item {
     struct rwl_state *state; /* advanced by count tokens */
@@ -31,6 +39,7 @@ struct rwl_step_item {
     uint32_t count;          /* >= 1 */
     bool all_logits;         /* logits for every token instead of the last */
     float *logits;           /* NULL: none; [V], or [count][V] with all_logits */
+    bool full_head;          /* exact logits for all tokens, where the head stands in clusters */
 };
 
 /* The model must outlive the engine. NULL options: all defaults. */
@@ -42,6 +51,33 @@ uint32_t rwl_engine_threads(const struct rwl_engine *engine);
 uint32_t rwl_engine_max_tokens(const struct rwl_engine *engine);
 size_t rwl_engine_scratch_bytes(const struct rwl_engine *engine);
 const char *rwl_engine_kernels(const struct rwl_engine *engine); /* "avx2" */
+
+/* Where the weights are. What is mapped may be in memory or not: ask the system. */
+struct rwl_engine_memory {
+    uint64_t hot_bytes;   /* mapped and read by every step */
+    uint64_t parts_bytes; /* neurons and clusters in the file, read in parts */
+    uint64_t neurons_cache_bytes, clusters_cache_bytes, embedding_cache_bytes; /* allocated */
+    uint64_t kept_bytes; /* of hot_bytes, what stays in memory; the rest is given back after use */
+};
+void rwl_engine_memory(const struct rwl_engine *engine, struct rwl_engine_memory *ret_memory);
+
+/* What steps have read since the engine was made, or since the counts began anew. */
+struct rwl_layer_activity {
+    uint64_t rows;   /* tokens that passed; each has F neurons to choose from */
+    uint64_t read;   /* neurons whose weights were read */
+    uint64_t active; /* neurons that fired */
+};
+struct rwl_engine_activity {
+    uint64_t steps, tokens;
+    struct rwl_layer_activity ffn;  /* of all layers */
+    uint64_t logits, clusters_read; /* rows of logits; clusters read for them */
+    uint64_t weight_bytes;          /* read by all steps, each weight once a step */
+    uint64_t neuron_misses, cluster_misses, embedding_misses; /* rows read from the file */
+};
+void rwl_engine_activity(const struct rwl_engine *engine, struct rwl_engine_activity *ret_activity);
+void rwl_engine_layer_activity(const struct rwl_engine *engine, uint32_t layer,
+                               struct rwl_layer_activity *ret_activity);
+void rwl_engine_reset_activity(struct rwl_engine *engine);
 
 /* A matrix product about to be computed: an input of [columns] numbers for each of count tokens. */
 struct rwl_observation {

@@ -134,6 +134,7 @@ const char *rwl_encoding_name(enum rwl_encoding encoding); /* "f16" */
 const char *rwl_arch_name(enum rwl_arch arch);             /* "rwkv-7" */
 const char *rwl_section_name(enum rwl_section_kind kind);  /* "vectors" */
 bool rwl_section_is_layered(enum rwl_section_kind kind);   /* there is one for each layer */
+bool rwl_section_is_hot(enum rwl_section_kind kind);       /* every step reads all of it */
 
 /* Everything *ret_metadata points to lies in the arena. path is for the error line. */
 int rwl_metadata_decode(const void *data, size_t size, const char *path, struct rwl_arena *arena,

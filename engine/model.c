@@ -4,15 +4,19 @@
  * shape and encoding, and stores where it is mapped in the member its row names. Weight pages
  * are not touched.
  */
+#define _POSIX_C_SOURCE 200809L
 #include "engine/model.h"
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "engine/internal.h"
+#include "engine/model_sparse.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* "[64, ?]": a shape for an error line. */
 static const char *print_shape(const uint64_t *shape, uint32_t dims, char *text, size_t size)
@@ -29,25 +33,47 @@ static const char *print_shape(const uint64_t *shape, uint32_t dims, char *text,
     return text;
 }
 
-/* The pass cuts three-dimensional tensors into slices and reads single rows of the embedding:
- * neither can be quantised. */
+/* Encodings a kind may have, as bits, and as words for an error line. The pass cuts
+ * three-dimensional matrices into slices, which strips do not allow. */
+#define BIT(name) (1u << RWL_ENCODING_##name)
+#define PLAIN (BIT(F32) | BIT(F16))
+#define STRIPS (BIT(Q8) | BIT(Q4))
+#define ROWS (BIT(Q8R) | BIT(Q4R))
+
+static const struct {
+    uint32_t bits;
+    const char *words;
+} encodings[] = {
+    [RWL_KIND_VECTOR] = { BIT(F32), "f32" },
+    [RWL_KIND_MATRIX] = { PLAIN | STRIPS, "f32, f16, q8 or q4" },
+    [RWL_KIND_PROJECTION] = { PLAIN | STRIPS, "f32, f16, q8 or q4" },
+    [RWL_KIND_EMBEDDING] = { PLAIN | ROWS, "f32, f16, q8r or q4r" },
+    [RWL_KIND_ROWS] = { PLAIN | ROWS, "f32, f16, q8r or q4r" },
+    [RWL_KIND_PLANES] = { BIT(P1) | BIT(P2), "p1 or p2" },
+    [RWL_KIND_NUMBERS] = { BIT(U32), "u32" },
+    [RWL_KIND_HALVES] = { BIT(F16), "f16" },
+};
+
 static bool takes_encoding(const struct rwl_tensor_need *need, enum rwl_encoding encoding)
 {
-    switch (encoding) {
-    case RWL_ENCODING_F32: return true;
-    case RWL_ENCODING_F16: return need->kind != RWL_KIND_VECTOR;
-    case RWL_ENCODING_Q8:
-    case RWL_ENCODING_Q4:
-        return need->kind == RWL_KIND_PROJECTION ||
-               (need->kind == RWL_KIND_MATRIX && need->dims == 2);
-    default: return false;
-    }
+    const bool sliced = need->kind == RWL_KIND_MATRIX && need->dims == 3;
+    return (sliced ? PLAIN : encodings[need->kind].bits) >> encoding & 1;
 }
 
-/* The tensor of that need, checked. Not there: BAD_FILE, or NULL if optional. */
-static int find(const struct rwl_model *model, struct rwl_arch_walk *walk,
-                const struct rwl_tensor_need *need, bool optional,
-                const struct rwl_tensor **ret_tensor, struct rwl_error *err)
+/* Sections that are read in parts are no place for what every step reads, and the other way
+ * round: but the head's rows may be either. */
+static bool takes_section(const struct rwl_tensor_need *need, enum rwl_section_kind section)
+{
+    if (need->section == RWL_SECTION_HEAD)
+        return section == RWL_SECTION_HEAD || section == RWL_SECTION_CLUSTERS;
+    if (need->kind == RWL_KIND_EMBEDDING || need->kind == RWL_KIND_ROWS)
+        return section == need->section;
+    return section < RWL_SECTION_EMBEDDING;
+}
+
+int rwl_model_find(const struct rwl_model *model, struct rwl_arch_walk *walk,
+                   const struct rwl_tensor_need *need, bool optional,
+                   const struct rwl_tensor **ret_tensor, struct rwl_error *err)
 {
     const char *path = rwl_model_file_path(model->file);
     const struct rwl_tensor *tensor = rwl_model_file_find(model->file, need->name);
@@ -66,10 +92,10 @@ static int find(const struct rwl_model *model, struct rwl_arch_walk *walk,
     if (!takes_encoding(need, tensor->encoding))
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is encoded as %s, expected %s",
                              path, need->name, rwl_encoding_name(tensor->encoding),
-                             need->kind == RWL_KIND_VECTOR           ? "f32"
-                             : takes_encoding(need, RWL_ENCODING_Q8) ? "f32, f16, q8 or q4"
-                                                                     : "f32 or f16");
-    if ((tensor->section == RWL_SECTION_EMBEDDING) != (need->kind == RWL_KIND_EMBEDDING))
+                             need->kind == RWL_KIND_MATRIX && need->dims == 3
+                                 ? "f32 or f16"
+                                 : encodings[need->kind].words);
+    if (!takes_section(need, tensor->section))
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s is in section %s, expected %s",
                              path, need->name, rwl_section_name(tensor->section),
                              rwl_section_name(need->section));
@@ -77,7 +103,7 @@ static int find(const struct rwl_model *model, struct rwl_arch_walk *walk,
     return 0;
 }
 
-static struct rwl_matrix bind_matrix(const struct rwl_model *model, const struct rwl_tensor *tensor)
+struct rwl_matrix rwl_model_matrix(const struct rwl_model *model, const struct rwl_tensor *tensor)
 {
     struct rwl_matrix matrix = { .data = rwl_model_file_data(model->file, tensor),
                                  .encoding = tensor->encoding,
@@ -101,11 +127,11 @@ static int bind_low_rank(const struct rwl_model *model, const struct rwl_tensor_
         return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s (or %s) is missing (%s)",
                              rwl_model_file_path(model->file), need->name,
                              parts[RWL_FACTOR_DOWN].name, rwl_arch_name(model->hparams.arch));
-    if ((status = find(model, &unused, &parts[RWL_FACTOR_DOWN], false, &down, err)) != 0)
+    if ((status = rwl_model_find(model, &unused, &parts[RWL_FACTOR_DOWN], false, &down, err)) != 0)
         return status;
     rwl_arch_factor(need, down->shape[0], parts);
-    if ((status = find(model, &unused, &parts[RWL_FACTOR_UP], false, &up, err)) != 0 ||
-        (status = find(model, &unused, &parts[RWL_FACTOR_DIAG], true, &diag, err)) != 0)
+    if ((status = rwl_model_find(model, &unused, &parts[RWL_FACTOR_UP], false, &up, err)) != 0 ||
+        (status = rwl_model_find(model, &unused, &parts[RWL_FACTOR_DIAG], true, &diag, err)) != 0)
         return status;
     if (diag && need->shape[0] != need->shape[1])
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
@@ -115,8 +141,8 @@ static int bind_low_rank(const struct rwl_model *model, const struct rwl_tensor_
                              (unsigned long long)need->shape[0],
                              (unsigned long long)need->shape[1]);
     *projection = (struct rwl_projection){
-        .up = bind_matrix(model, up),
-        .down = bind_matrix(model, down),
+        .up = rwl_model_matrix(model, up),
+        .down = rwl_model_matrix(model, down),
         .diag = diag ? rwl_model_file_data(model->file, diag) : NULL,
     };
     return 0;
@@ -130,20 +156,23 @@ static int bind(struct rwl_model *model, struct rwl_arch_walk *walk,
     void *member = place + need->offset;
     const struct rwl_tensor *tensor;
 
-    int status = find(model, walk, need, need->kind == RWL_KIND_PROJECTION, &tensor, err);
+    if (need->per_layer && rwl_model_replaces(&layers[walk->layer], need))
+        return 0;
+    int status = rwl_model_find(model, walk, need, need->kind == RWL_KIND_PROJECTION, &tensor, err);
     if (status)
         return status;
     switch (need->kind) {
     case RWL_KIND_VECTOR:
         *(const float **)member = rwl_model_file_data(model->file, tensor);
         return 0;
-    case RWL_KIND_MATRIX: *(struct rwl_matrix *)member = bind_matrix(model, tensor); return 0;
+    case RWL_KIND_MATRIX: *(struct rwl_matrix *)member = rwl_model_matrix(model, tensor); return 0;
     case RWL_KIND_EMBEDDING: *(const struct rwl_tensor **)member = tensor; return 0;
     case RWL_KIND_PROJECTION:
         if (!tensor)
             return bind_low_rank(model, need, member, err);
-        ((struct rwl_projection *)member)->up = bind_matrix(model, tensor);
+        ((struct rwl_projection *)member)->up = rwl_model_matrix(model, tensor);
         return 0;
+    default: break; /* not in the walk */
     }
     return rwl_error_set(err, RWL_ERR_INTERNAL, "a tensor of no kind");
 }
@@ -210,8 +239,9 @@ int rwl_model_open(const char *path, struct rwl_model **ret_model, struct rwl_er
         status = rwl_error_set(err, RWL_ERR_NOMEM, "%s: no memory to open the model", path);
         goto fail;
     }
-    if ((status = bind_all(model, err)) != 0)
+    if ((status = rwl_model_bind_sparse(model, err)) != 0 || (status = bind_all(model, err)) != 0)
         goto fail;
+    model->weights.head_tensor = rwl_model_file_find(model->file, "head.weight");
     vocabulary = rwl_model_file_vocabulary(model->file, &vocabulary_size);
     status = rwl_tokenizer_create(vocabulary, vocabulary_size, model->hparams.vocab_size, path,
                                   &model->tokenizer, err);
@@ -252,6 +282,22 @@ const struct rwl_hparams *rwl_model_get_hparams(const struct rwl_model *model)
 const struct rwl_tokenizer *rwl_model_get_tokenizer(const struct rwl_model *model)
 {
     return model->tokenizer;
+}
+
+int rwl_model_lock(const struct rwl_model *model, struct rwl_error *err)
+{
+    uint32_t count;
+    size_t size;
+    const struct rwl_section *sections = rwl_model_file_sections(model->file, &count);
+    const char *mapping = rwl_model_file_mapping(model->file, &size);
+
+    for (uint32_t i = 0; i < count; i++)
+        if (rwl_section_is_hot(sections[i].kind) &&
+            mlock(mapping + sections[i].offset, (size_t)sections[i].size) != 0)
+            return rwl_error_errno(
+                err, RWL_ERR_LIMIT, errno, "%s: cannot lock section %s in memory (RLIMIT_MEMLOCK)",
+                rwl_model_file_path(model->file), rwl_section_name(sections[i].kind));
+    return 0;
 }
 
 uint64_t rwl_model_bytes_per_token(const struct rwl_model *model)

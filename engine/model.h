@@ -24,7 +24,11 @@ const struct rwl_metadata *rwl_model_get_metadata(const struct rwl_model *model)
 const struct rwl_hparams *rwl_model_get_hparams(const struct rwl_model *model);
 const struct rwl_tokenizer *rwl_model_get_tokenizer(const struct rwl_model *model);
 
-/* Weight bytes one decode step reads, and the number of parameters. */
+/* Locks in memory (mlock) what every step reads; the limit RLIMIT_MEMLOCK applies. */
+int rwl_model_lock(const struct rwl_model *model, struct rwl_error *err);
+
+/* Weight bytes one decode step reads at most, all neurons and clusters counted; and the number of
+ * parameters. */
 uint64_t rwl_model_bytes_per_token(const struct rwl_model *model);
 uint64_t rwl_model_parameters(const struct rwl_model *model);
 

@@ -122,6 +122,11 @@ static inline uint32_t rwl_planes(enum rwl_encoding encoding)
     return encoding == RWL_ENCODING_P1 ? 1 : encoding == RWL_ENCODING_P2 ? 2 : 0;
 }
 
+static inline uint64_t rwl_plane_strips(uint64_t rows)
+{
+    return rows / RWL_PLANE_ROWS + (rows % RWL_PLANE_ROWS != 0);
+}
+
 /* Bytes of a strip of 32 rows in planes; columns below 2^56. */
 static inline uint64_t rwl_plane_strip_bytes(enum rwl_encoding encoding, uint64_t columns)
 {

@@ -98,7 +98,9 @@ void evaluated_read(const struct rwl_batch_model *opened, const uint32_t *tokens
     ck_assert_uint_le(count, EVALUATED_TOKENS);
     ck_assert_int_eq(rwl_state_create(opened->model, &state, &err), 0);
     for (size_t i = 0; i < count; i++) {
-        struct rwl_step_item item = { state, tokens + i, 1, false, logits };
+        struct rwl_step_item item = {
+            .state = state, .tokens = tokens + i, .count = 1, .logits = logits
+        };
         double sum = 0;
         ck_assert_int_eq(rwl_engine_step(opened->engine, &item, 1, &err), 0);
         plain->best[i] = 0;

@@ -68,7 +68,9 @@ static double compare_logits(const char *model_path, const char *fixture)
     ck_assert_uint_eq(json_array_size(expected), 256);
     for (size_t i = 0; i < json_array_size(tokens); i++)
         ids[i] = (uint32_t)json_integer_value(json_array_get(tokens, i));
-    struct rwl_step_item item = { state, ids, (uint32_t)json_array_size(tokens), false, logits };
+    struct rwl_step_item item = {
+        .state = state, .tokens = ids, .count = (uint32_t)json_array_size(tokens), .logits = logits
+    };
     ck_assert_msg(rwl_engine_step(engine, &item, 1, &err) == 0, "%s", err.text);
     double largest = 0;
     for (size_t i = 0; i < 256; i++) {

@@ -113,7 +113,11 @@ START_TEST(test_lambada_start)
     struct rwl_state *state;
     double loss = 0;
     ck_assert_int_eq(rwl_state_create(model.model, &state, &err), 0);
-    struct rwl_step_item item = { state, tokens, (uint32_t)count, true, logits };
+    struct rwl_step_item item = { .state = state,
+                                  .tokens = tokens,
+                                  .count = (uint32_t)count,
+                                  .all_logits = true,
+                                  .logits = logits };
     ck_assert_int_eq(rwl_engine_step(model.engine, &item, 1, &err), 0);
     for (size_t i = target; i < count; i++) {
         double sum = 0;

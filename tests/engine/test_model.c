@@ -112,7 +112,7 @@ START_TEST(wrong_files)
         { "rwkv7", rename_key, "tensor blocks.1.att.k_k is missing (rwkv-7)" },
         { "rwkv7", rename_projection,
           "tensor blocks.0.ffn.key.weight (or blocks.0.ffn.key.down.weight) is missing (rwkv-7)" },
-        { "rwkv7", quantise_embedding, "tensor emb.weight is encoded as q8, expected f32 or f16" },
+        { "rwkv7", quantise_embedding, "tensor emb.weight is encoded as q8, expected f32, f16, q8r or q4r" },
         { "rwkv5.2-x058", rename_up, "tensor blocks.0.att.key.up.weight is missing (rwkv-5.2)" },
         { "rwkv7", widen_vector, "tensor ln_out.bias has shape [65], expected [64]" },
         { "rwkv7", widen_matrix,

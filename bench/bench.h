@@ -11,16 +11,16 @@
 #ifndef RWL_BENCH_BENCH_H
 #define RWL_BENCH_BENCH_H
 
-#include "base/field.h"
+#include "base/options.h"
 
+int rwl_bench_decode(int argc, char **argv);
 int rwl_bench_make_checkpoint(int argc, char **argv);
 int rwl_bench_make_model(int argc, char **argv);
-int rwl_bench_decode(int argc, char **argv);
 
-/* main.c: fills options from "--name value" pairs by its table (underscores in names are
- * dashes), and exactly one other argument. 0, or the exit code after a message. */
-int rwl_bench_options(int argc, char **argv, const struct rwl_field *fields, void *options,
-                      const char *argument_name, const char **ret_argument);
+/* main.c: sets defaults, then options and exactly one other argument. groups: without lists; texts
+ * are borrowed from argv. 0, or the exit code after a message. */
+int rwl_bench_options(int argc, char **argv, const struct rwl_option_group *groups,
+                      const char *synopsis, const char **ret_argument);
 /* Prints "rwkvlite-bench: <text>"; returns 1. */
 int rwl_bench_fail(const struct rwl_error *err);
 

@@ -117,8 +117,8 @@ int rwl_bench_decode(int argc, char **argv)
     struct options options;
     struct rwl_error err = { 0 };
     const char *path;
-    int code =
-        rwl_bench_options(argc, argv, fields, &options, "rwkvlite-bench decode MODEL", &path);
+    const struct rwl_option_group groups[] = { { .rows = fields, .object = &options }, { 0 } };
+    int code = rwl_bench_options(argc, argv, groups, "rwkvlite-bench decode MODEL", &path);
     if (code)
         return code;
     struct rwl_model *model = NULL;

@@ -22,43 +22,40 @@ int rwl_bench_fail(const struct rwl_error *err)
     return 1;
 }
 
-static int usage(const struct rwl_field *fields, const char *argument_name)
+static int usage(const struct rwl_option_group *groups, const char *synopsis)
 {
-    fprintf(stderr, "usage: %s [--option value]...\n", argument_name);
-    for (const struct rwl_field *field = fields; field->type != RWL_TYPE_END; field++)
-        fprintf(stderr, "  --%-12s %s\n", field->name, field->doc);
+    struct rwl_buffer help = { 0 };
+    fprintf(stderr, "usage: %s [OPTION]...\n", synopsis);
+    for (; groups->rows; groups++)
+        rwl_options_help(&help, groups);
+    fwrite(help.data, 1, help.size, stderr);
+    rwl_buffer_finish(&help);
     return 2;
 }
 
-int rwl_bench_options(int argc, char **argv, const struct rwl_field *fields, void *options,
-                      const char *argument_name, const char **ret_argument)
+int rwl_bench_options(int argc, char **argv, const struct rwl_option_group *groups,
+                      const char *synopsis, const char **ret_argument)
 {
     struct rwl_error err = { 0 };
-    const char *argument = NULL;
-    rwl_field_set_defaults(fields, options);
-    for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) != 0) {
-            if (argument)
-                return usage(fields, argument_name);
-            argument = argv[i];
-            continue;
-        }
-        const struct rwl_field *field = rwl_field_find(fields, argv[i] + 2, strlen(argv[i] + 2));
-        if (field && field->type == RWL_TYPE_BOOL) {
-            *(bool *)rwl_field_at(field, options) = true;
-            continue;
-        }
-        if (!field || i + 1 == argc)
-            return usage(fields, argument_name);
-        if (rwl_field_parse(field, options, argv[++i], RWL_ERR_USAGE, &err)) {
-            fprintf(stderr, "rwkvlite-bench: --%s\n", err.text);
-            return 2;
-        }
+    struct rwl_arena arena;
+    struct rwl_arguments rest = { 0 };
+    int code = 0;
+    for (const struct rwl_option_group *group = groups; group->rows; group++)
+        rwl_field_set_defaults(group->rows, group->object);
+    rwl_arena_init(&arena, 0);
+    if (argc == 1 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0)) {
+        code = usage(groups, synopsis);
+    } else if (rwl_options_parse(groups, (struct rwl_arguments){ argv, argc }, false, &arena, &rest,
+                                 &err)) {
+        rwl_bench_fail(&err);
+        code = 2;
+    } else if (rest.count != 1) {
+        code = usage(groups, synopsis);
+    } else {
+        *ret_argument = rest.items[0];
     }
-    if (!argument)
-        return usage(fields, argument_name);
-    *ret_argument = argument;
-    return 0;
+    rwl_arena_finish(&arena);
+    return code;
 }
 
 int main(int argc, char **argv)

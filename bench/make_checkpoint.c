@@ -192,10 +192,14 @@ int rwl_bench_make_checkpoint(int argc, char **argv)
     struct rwl_metadata metadata = { 0 };
     struct rwl_error err = { 0 };
     const char *path;
-    int code = rwl_bench_shape(argc, argv, "make-checkpoint", &shape, &metadata.hparams, &path);
+    const struct rwl_option_group groups[] = { { .rows = rwl_bench_shape_rows, .object = &shape },
+                                               { 0 } };
+    int code = rwl_bench_options(argc, argv, groups, "rwkvlite-bench make-checkpoint OUT", &path);
+    if (!code)
+        code = rwl_bench_shape_hparams(&shape, &metadata.hparams);
     if (code)
         return code;
-    int result = rwl_bench_list_tensors(&metadata, &err);
+    int result = rwl_bench_list_tensors(&metadata, shape.type.data, &err);
     if (!result)
         result = make_checkpoint(path, &metadata, (uint64_t)shape.seed, &err);
     rwl_bench_free_tensors(&metadata);

@@ -4,7 +4,8 @@
 #define _GNU_SOURCE
 #include "bench/random_weights.h"
 
-#include "bench/bench.h"
+#include "base/error.h"
+#include "bench/random.h"
 #include "engine/arch.h"
 
 #include <math.h>
@@ -12,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct rwl_field fields[] = {
+const struct rwl_field rwl_bench_shape_rows[] = {
     RWL_I64(struct rwl_bench_shape, layers, .def.i = 12, .min = 1, .max = 128, .doc = "Layers."),
     RWL_I64(struct rwl_bench_shape, width, .def.i = 768, .min = 64, .max = 16384,
             .doc = "Width C."),
     RWL_I64(struct rwl_bench_shape, ffn, .def.i = 0, .min = 0, .max = 65536,
             .doc = "FFN width F; 0: four times the width."),
-    RWL_I64(struct rwl_bench_shape, vocab, .def.i = 65536, .min = 257, .max = 262144,
+    RWL_I64(struct rwl_bench_shape, vocab, .def.i = 65536, .min = 257, .max = 262400,
             .doc = "Rows of embedding and head."),
     RWL_I64(struct rwl_bench_shape, head, .def.i = 64, .min = 8, .max = 128, .doc = "Head size N."),
     RWL_I64(struct rwl_bench_shape, seed, .def.i = 1, .min = 0, .max = 4294967295.0,
@@ -28,23 +29,11 @@ static const struct rwl_field fields[] = {
     { 0 },
 };
 
-/* splitmix64, and a number between -1 and 1 from its upper bits. */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
-static float next_uniform(uint64_t *state)
-{
-    return (float)(int32_t)(uint32_t)next_random(state) * 0x1p-31f;
-}
-
 /* The tensors of the shape asked for, with the LoRA ranks of the official trainer. */
-int rwl_bench_list_tensors(struct rwl_metadata *metadata, struct rwl_error *err)
+int rwl_bench_list_tensors(struct rwl_metadata *metadata, const char *type, struct rwl_error *err)
 {
+    const enum rwl_encoding matrices =
+        strcmp(type, "f32") == 0 ? RWL_ENCODING_F32 : RWL_ENCODING_F16;
     uint32_t width = metadata->hparams.width;
     uint32_t small = width <= 768 ? 64 : width <= 1024 ? 64 : 96;
     struct rwl_arch_walk walk = {
@@ -67,7 +56,7 @@ int rwl_bench_list_tensors(struct rwl_metadata *metadata, struct rwl_error *err)
         struct rwl_tensor *tensor = &metadata->tensors[metadata->tensor_count++];
         *tensor = (struct rwl_tensor){ .name = strdup(need.name),
                                        .encoding = need.kind == RWL_KIND_VECTOR ? RWL_ENCODING_F32
-                                                                                : RWL_ENCODING_F16,
+                                                                                : matrices,
                                        .section = need.section,
                                        .layer = need.layer,
                                        .dims = need.dims };
@@ -100,7 +89,7 @@ void rwl_bench_fill(const struct rwl_tensor *tensor, uint64_t *random, size_t co
     float centre, spread;
     choose_range(tensor, &centre, &spread);
     for (size_t i = 0; i < count; i++)
-        ret_values[i] = centre + spread * next_uniform(random);
+        ret_values[i] = centre + spread * rwl_random_uniform(random);
 }
 
 uint64_t rwl_bench_values(const struct rwl_tensor *tensor)
@@ -118,26 +107,20 @@ void rwl_bench_free_tensors(struct rwl_metadata *metadata)
     free(metadata->tensors);
 }
 
-int rwl_bench_shape(int argc, char **argv, const char *verb, struct rwl_bench_shape *ret_shape,
-                    struct rwl_hparams *ret_hparams, const char **ret_path)
+int rwl_bench_shape_hparams(const struct rwl_bench_shape *shape, struct rwl_hparams *ret_hparams)
 {
-    char usage[64];
-    snprintf(usage, sizeof usage, "rwkvlite-bench %s OUT", verb);
-    int code = rwl_bench_options(argc, argv, fields, ret_shape, usage, ret_path);
-    if (code)
-        return code;
-    if (ret_shape->width % ret_shape->head) {
+    if (shape->width % shape->head) {
         fprintf(stderr, "rwkvlite-bench: --width must be a multiple of --head\n");
         return 2;
     }
     *ret_hparams = (struct rwl_hparams){
         .arch = RWL_ARCH_7,
-        .layers = (uint32_t)ret_shape->layers,
-        .width = (uint32_t)ret_shape->width,
-        .attention_width = (uint32_t)ret_shape->width,
-        .head_size = (uint32_t)ret_shape->head,
-        .ffn_width = (uint32_t)(ret_shape->ffn ? ret_shape->ffn : ret_shape->width * 4),
-        .vocab_size = (uint32_t)ret_shape->vocab,
+        .layers = (uint32_t)shape->layers,
+        .width = (uint32_t)shape->width,
+        .attention_width = (uint32_t)shape->width,
+        .head_size = (uint32_t)shape->head,
+        .ffn_width = (uint32_t)(shape->ffn ? shape->ffn : shape->width * 4),
+        .vocab_size = (uint32_t)shape->vocab,
         .norm_eps = 1e-5f,
         .group_norm_eps = 64e-5f,
     };

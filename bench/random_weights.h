@@ -15,13 +15,14 @@ struct rwl_bench_shape {
     struct rwl_str type; /* of matrices: "f16" or "f32" */
 };
 
-/* Parses a verb's options and its output path. 0, or the exit code after a message. */
-int rwl_bench_shape(int argc, char **argv, const char *verb, struct rwl_bench_shape *ret_shape,
-                    struct rwl_hparams *ret_hparams, const char **ret_path);
+extern const struct rwl_field rwl_bench_shape_rows[];
 
-/* Fills metadata->tensors for metadata->hparams: vectors f32, the rest f16, with the LoRA ranks of
- * the official trainer. To be freed, after a failure too. */
-int rwl_bench_list_tensors(struct rwl_metadata *metadata, struct rwl_error *err);
+/* 0, or the exit code after a message. */
+int rwl_bench_shape_hparams(const struct rwl_bench_shape *shape, struct rwl_hparams *ret_hparams);
+
+/* Fills metadata->tensors for metadata->hparams: vectors f32, the rest of the type given, with the
+ * LoRA ranks of the official trainer. To be freed, after a failure too. */
+int rwl_bench_list_tensors(struct rwl_metadata *metadata, const char *type, struct rwl_error *err);
 void rwl_bench_free_tensors(struct rwl_metadata *metadata);
 
 uint64_t rwl_bench_values(const struct rwl_tensor *tensor);

@@ -9,11 +9,15 @@ static const struct verb {
     const char *name, *doc;
     int (*run)(int argc, char **argv);
 } verbs[] = {
+    { "activity", "Share of FFN neurons that are active in texts sampled from a model.",
+      rwl_bench_activity },
     { "decode", "Speed of one session against the memory bandwidth.", rwl_bench_decode },
     { "make-checkpoint", "Write an RWKV-7 checkpoint (.pth) with random weights.",
       rwl_bench_make_checkpoint },
     { "make-model", "Write an RWKV-7 model of any shape with random weights.",
       rwl_bench_make_model },
+    { "make-planted", "Write an RWKV-7 model with sparse activity and a clustered head.",
+      rwl_bench_make_planted },
 };
 
 int rwl_bench_fail(const struct rwl_error *err)

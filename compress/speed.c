@@ -4,6 +4,7 @@
 #include "compress/speed.h"
 
 #include "base/error.h"
+#include "base/smaps.h"
 #include "engine/engine.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -53,24 +54,6 @@ static uint64_t peak_bytes(void)
     if (file)
         fclose(file);
     return peak;
-}
-
-/* What is resident of a mapping, as far as this process has touched it. */
-static uint64_t resident_bytes(const void *mapping, size_t size)
-{
-    char line[512];
-    uint64_t sum = 0, first, last;
-    const uint64_t start = (uintptr_t)mapping, end = start + size;
-    bool inside = false;
-    FILE *file = fopen("/proc/self/smaps", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &first, &last) == 2)
-            inside = first >= start && first < end;
-        else if (inside)
-            sum += line_bytes(line, "Rss: %" SCNu64);
-    if (file)
-        fclose(file);
-    return sum;
 }
 
 /* ---- time ---- */
@@ -142,10 +125,12 @@ int rwl_speed_measure(const struct rwl_batch_model *model, uint64_t tokens,
     if (!result) {
         size_t size;
         const void *mapping = rwl_model_file_mapping(rwl_model_get_file(model->model), &size);
+        struct rwl_smaps smaps = { 0 };
+        rwl_smaps_measure(mapping, size, &smaps); /* where it cannot be had, zeros say so */
         *ret_speed = (struct rwl_speed){ .tokens = tokens,
                                          .tokens_per_s = 1 / median(run.seconds, tokens),
                                          .peak_bytes = peak_bytes(),
-                                         .resident_bytes = resident_bytes(mapping, size) };
+                                         .resident_bytes = (uint64_t)smaps.mapping_resident };
     }
     rwl_sampler_scratch_destroy(run.scratch);
     rwl_sampler_destroy(run.sampler);

@@ -2,9 +2,9 @@
 /* The table of handlers, and those about server, model and tokens. */
 #include "daemon/handlers.h"
 
+#include "base/smaps.h"
 #include "daemon/clock.h"
 #include "daemon/job.h"
-#include "daemon/memory.h"
 #include "daemon/scheduler.h"
 
 #include <stdio.h>
@@ -88,10 +88,10 @@ static void handle_server_stats(struct rwl_core *core, struct rwl_request *reque
         .steps = counters->steps,
         .busy_ms = rwl_clock_ms(counters->busy_ns),
     };
-    struct rwl_memory memory = { 0 };
+    struct rwl_smaps memory = { 0 };
     size_t mapped;
     const void *mapping = rwl_model_file_mapping(rwl_model_get_file(core->model), &mapped);
-    rwl_memory_measure(mapping, mapped, &memory); /* where it cannot be had, zeros say so */
+    rwl_smaps_measure(mapping, mapped, &memory); /* where it cannot be had, zeros say so */
     result.memory = (struct rwl_memory_stats){
         .mapped = (int64_t)mapped,
         .mapped_resident = memory.mapping_resident,

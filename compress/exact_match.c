@@ -27,32 +27,17 @@ struct measure {
     struct rwl_exact_match result;
 };
 
-static int next_prompt(struct rwl_json_lines *lines, struct rwl_str ret_texts[2], bool *ret_end,
-                       struct rwl_error *err)
+static const char keys[] = "prompt|answer";
+
+static int check_prompt(const struct rwl_json_lines *lines, const struct rwl_str *texts,
+                        struct rwl_error *err)
 {
-    int result = rwl_json_lines_next(lines, ret_texts, ret_end, err);
-    if (!result && !*ret_end && ret_texts[0].size == 0)
-        return rwl_json_lines_fail(lines, err, "the prompt is empty");
-    return result;
+    return texts[0].size ? 0 : rwl_json_lines_fail(lines, err, "the prompt is empty");
 }
 
 int rwl_exact_match_check(const char *path, uint64_t *ret_lines, struct rwl_error *err)
 {
-    struct rwl_json_lines *lines;
-    struct rwl_str texts[2];
-    uint64_t count = 0;
-    bool end = false;
-    int result = rwl_json_lines_open(path, "prompt|answer", &lines, err);
-    if (result)
-        return result;
-    while (!(result = next_prompt(lines, texts, &end, err)) && !end)
-        count++;
-    if (!result && count == 0)
-        result = rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: no line in it", path);
-    rwl_json_lines_close(lines);
-    if (!result)
-        *ret_lines = count;
-    return result;
+    return rwl_json_lines_count(path, keys, check_prompt, ret_lines, err);
 }
 
 static int begin(void *context, struct rwl_sequence *sequence, struct rwl_error *err)
@@ -63,7 +48,9 @@ static int begin(void *context, struct rwl_sequence *sequence, struct rwl_error 
     bool end;
     if (sequence->index == m->line_count)
         return 0;
-    int result = next_prompt(m->lines, texts, &end, err);
+    int result = rwl_json_lines_next(m->lines, texts, &end, err);
+    if (!result && !end)
+        result = check_prompt(m->lines, texts, err);
     if (result || end)
         return result;
     answer->line = rwl_json_lines_number(m->lines);
@@ -188,7 +175,7 @@ int rwl_exact_match_measure(const struct rwl_batch_model *model, const char *pat
     struct measure m = { .model = model->model };
     int result = rwl_exact_match_check(path, &m.line_count, err);
     if (!result)
-        result = rwl_json_lines_open(path, "prompt|answer", &m.lines, err);
+        result = rwl_json_lines_open(path, keys, &m.lines, err);
     if (result)
         return result;
     if (options && options->limit && options->limit < m.line_count)

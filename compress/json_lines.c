@@ -133,3 +133,26 @@ int rwl_json_lines_next(struct rwl_json_lines *lines, struct rwl_str *ret_values
         memcpy(ret_values, values, count * sizeof *values);
     return result;
 }
+
+int rwl_json_lines_count(const char *path, const char *keys, rwl_json_lines_check_fn *check,
+                         uint64_t *ret_count, struct rwl_error *err)
+{
+    struct rwl_json_lines *lines;
+    struct rwl_str values[RWL_JSON_LINE_KEYS];
+    uint64_t count = 0;
+    bool end = false;
+    int result = rwl_json_lines_open(path, keys, &lines, err);
+    if (result)
+        return result;
+    while (!(result = rwl_json_lines_next(lines, values, &end, err)) && !end) {
+        if (check && (result = check(lines, values, err)) != 0)
+            break;
+        count++;
+    }
+    if (!result && count == 0)
+        result = rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: no line in it", path);
+    rwl_json_lines_close(lines);
+    if (!result)
+        *ret_count = count;
+    return result;
+}

@@ -24,6 +24,15 @@ void rwl_json_lines_close(struct rwl_json_lines *lines);
 int rwl_json_lines_next(struct rwl_json_lines *lines, struct rwl_str *ret_values, bool *ret_end,
                         struct rwl_error *err);
 
+/* A check of a line's values beyond their being text; fails by rwl_json_lines_fail. */
+typedef int rwl_json_lines_check_fn(const struct rwl_json_lines *lines,
+                                    const struct rwl_str *values, struct rwl_error *err);
+
+/* Reads a whole file and says how many lines there are; none at all is an error. check: of each
+ * line, or NULL. */
+int rwl_json_lines_count(const char *path, const char *keys, rwl_json_lines_check_fn *check,
+                         uint64_t *ret_count, struct rwl_error *err);
+
 /* The number of the line last read, from 1. */
 uint64_t rwl_json_lines_number(const struct rwl_json_lines *lines);
 

@@ -26,38 +26,24 @@ struct measure {
     struct rwl_lambada result;
 };
 
-/* The next passage: its text, and where its last word's space is. */
-static int next_passage(struct rwl_json_lines *lines, struct rwl_str *ret_text, size_t *ret_space,
-                        bool *ret_end, struct rwl_error *err)
+/* Where a passage's last word begins, with the space before it; 0: there is no such place. */
+static size_t last_word(const struct rwl_str *text)
 {
-    int result = rwl_json_lines_next(lines, ret_text, ret_end, err);
-    if (result || *ret_end)
-        return result;
-    const char *space = memrchr(ret_text->data, ' ', ret_text->size);
-    if (!space || space == ret_text->data || space + 1 == ret_text->data + ret_text->size)
+    const char *space = memrchr(text->data, ' ', text->size);
+    return space && space + 1 < text->data + text->size ? (size_t)(space - text->data) : 0;
+}
+
+static int check_passage(const struct rwl_json_lines *lines, const struct rwl_str *text,
+                         struct rwl_error *err)
+{
+    if (!last_word(text))
         return rwl_json_lines_fail(lines, err, "the text has no last word after a space");
-    *ret_space = (size_t)(space - ret_text->data);
     return 0;
 }
 
 int rwl_lambada_check(const char *path, uint64_t *ret_lines, struct rwl_error *err)
 {
-    struct rwl_json_lines *lines;
-    struct rwl_str text;
-    uint64_t count = 0;
-    size_t space = 0;
-    bool end = false;
-    int result = rwl_json_lines_open(path, "text", &lines, err);
-    if (result)
-        return result;
-    while (!(result = next_passage(lines, &text, &space, &end, err)) && !end)
-        count++;
-    if (!result && count == 0)
-        result = rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: no line in it", path);
-    rwl_json_lines_close(lines);
-    if (!result)
-        *ret_lines = count;
-    return result;
+    return rwl_json_lines_count(path, "text", check_passage, ret_lines, err);
 }
 
 static int begin(void *context, struct rwl_sequence *sequence, struct rwl_error *err)
@@ -66,13 +52,15 @@ static int begin(void *context, struct rwl_sequence *sequence, struct rwl_error 
     const struct rwl_metadata *metadata = rwl_model_get_metadata(m->model);
     const struct rwl_tokenizer *tokenizer = rwl_model_get_tokenizer(m->model);
     struct rwl_str text;
-    size_t space = 0;
     bool end;
     if (sequence->index == m->line_count)
         return 0;
-    int result = next_passage(m->lines, &text, &space, &end, err);
+    int result = rwl_json_lines_next(m->lines, &text, &end, err);
+    if (!result && !end)
+        result = check_passage(m->lines, &text, err);
     if (result || end)
         return result;
+    size_t space = last_word(&text);
     if (metadata->has_end_token)
         result = rwl_sequence_push(sequence, metadata->end_token, err);
     if (!result)

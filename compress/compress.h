@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From a model file to a smaller one. A plan says how each tensor will stand in the new file;
- * writing streams the tensors, one at a time, through the encoder its row names. The result is the
- * same on every run and with any number of threads.
+ * From a model file to a smaller one. A plan is a list of changes (compress_plan.h): what each
+ * tensor of the model, or a few together, become in the new file. At first everything is copied;
+ * then each pass changes what its choices ask for. Writing lets the model read a text first, where
+ * a pass wants to know what the weights meet, and then runs the changes one after the other, each
+ * with all threads. The result is the same on every run and with any number of threads.
  *
- * To add a pass: what it changes of the plan in rwl_compress_plan_create, its encoder in
- * compress.c.
+ * To add a pass: a file pass_*.c with one function that edits the plan and the encoders of its
+ * changes; its declaration in compress_plan.h and its place in the list in compress.c; its choices
+ * below, with their value in each row of compress_presets.c; its option in verb_compress.c.
  */
 #ifndef RWL_COMPRESS_COMPRESS_H
 #define RWL_COMPRESS_COMPRESS_H
@@ -18,10 +21,41 @@ struct rwl_compress_plan;
 struct rwl_error;
 struct rwl_model;
 
-enum rwl_preset { RWL_PRESET_Q8, RWL_PRESET_Q4 };
+/* Bits of a number, in groups of 32 with a scale each. */
+enum rwl_bits { RWL_BITS_KEEP, RWL_BITS_8, RWL_BITS_4, RWL_BITS_COUNT };
+
+enum rwl_ffn_mode {
+    RWL_FFN_DENSE,     /* both matrices as they are */
+    RWL_FFN_EXACT,     /* columns of the value matrix one by one: only those needed are read */
+    RWL_FFN_PREDICTED, /* rows of the key matrix as well, chosen by a predictor */
+    RWL_FFN_MODE_COUNT
+};
+
+/* What the passes do, one member a choice. */
+struct rwl_compress_choices {
+    enum rwl_bits projections; /* of the time mix, and the channel mix's receptance */
+    enum rwl_bits loras;       /* small matrices among the vectors */
+    enum rwl_bits ffn;         /* key and value of the channel mix */
+    enum rwl_bits head;
+    enum rwl_bits embedding;
+    enum rwl_ffn_mode ffn_mode; /* exact where the width is no multiple of 32 and bits are wanted,
+                                   or a matrix is in low-rank form: dense there */
+    uint32_t planes;            /* predicted: bits of the key matrix that a guess reads, 1 or 2 */
+    double recall;              /* predicted: part of the FFN's output that guesses must keep */
+};
+
+/* A name for a set of choices. */
+struct rwl_compress_preset {
+    const char *name, *doc;
+    struct rwl_compress_choices choices;
+};
+extern const struct rwl_compress_preset rwl_compress_presets[]; /* ends with a name of NULL */
+/* NULL: there is none of that name. */
+const struct rwl_compress_preset *rwl_compress_find_preset(const char *name);
 
 struct rwl_compress_options {
-    enum rwl_preset preset;
+    struct rwl_compress_choices choices;
+    const char *preset;      /* what the choices are called, for the file's description */
     const char *calibration; /* a text that stands for what the model will read, or NULL: none */
     size_t calibration_bytes;
     const char *calibration_name; /* of the text, for error lines */
@@ -39,10 +73,23 @@ int rwl_compress_plan_create(const struct rwl_model *model,
                              struct rwl_compress_plan **ret_plan, struct rwl_error *err);
 void rwl_compress_plan_destroy(struct rwl_compress_plan *plan);
 
-/* What the new file will say of itself; of its tensors, size but no offset. Borrowed. */
+/* What the new file will say, sizes of tensors but not their offsets. Borrowed. */
 const struct rwl_metadata *rwl_compress_plan_metadata(const struct rwl_compress_plan *plan);
 
-/* Writes the file, once; a fault leaves none of that name, or the old one. */
+/* Changes of the same tensors of all layers: what they were and what they become, as in
+ * "ffn.key.weight f16 + ffn.value.weight f16", and the bytes of all. */
+struct rwl_compress_line {
+    char from[200], to[400];
+    uint32_t count; /* of changes */
+    uint64_t from_bytes, to_bytes;
+    bool kept; /* nothing changes */
+};
+/* One line for each kind of change, in the order of the file. Returns how many there are; fills at
+ * most `most`. */
+size_t rwl_compress_plan_lines(const struct rwl_compress_plan *plan,
+                               struct rwl_compress_line *ret_lines, size_t most);
+
+/* Writes the file; path appears when it is whole. Once a plan. */
 int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct rwl_error *err);
 
 #endif

@@ -20,6 +20,7 @@ enum {
 static const float DAMPING = 0.01f;
 
 struct moment {
+    uint32_t tensor;
     const void *weights;
     size_t columns;
     float *h; /* packed lower triangle: row i has i + 1 numbers */
@@ -73,6 +74,7 @@ static int allocate(const struct rwl_model *model, const uint32_t *tensors, uint
         const struct rwl_tensor *tensor = &metadata->tensors[tensors[i]];
         const size_t columns = (size_t)tensor->shape[1];
         struct moment *moment = &moments->at[moments->count++];
+        moment->tensor = tensors[i];
         moment->weights = rwl_model_file_data(rwl_model_get_file(model), tensor);
         moment->columns = columns;
         moment->h = calloc(columns * (columns + 1) / 2, sizeof *moment->h);
@@ -151,11 +153,21 @@ static void factor(const struct moment *moment, const struct rwl_kernels *kernel
         }
 }
 
-const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t i)
+static struct moment *find(struct rwl_moments *moments, uint32_t tensor)
 {
-    const struct moment *moment = &moments->at[i];
+    for (uint32_t i = 0; i < moments->count; i++)
+        if (moments->at[i].tensor == tensor)
+            return &moments->at[i];
+    return NULL;
+}
+
+const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor)
+{
+    const struct moment *moment = find(moments, tensor);
     struct rwl_kernels kernels;
 
+    if (!moment)
+        return NULL;
     rwl_kernels_init(&kernels, rwl_cpu_detect());
     factor(moment, &kernels, damp(moment));
     for (size_t row = moment->columns; row-- > 0;)
@@ -164,8 +176,12 @@ const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t i)
     return moment->h;
 }
 
-void rwl_moments_release(struct rwl_moments *moments, uint32_t i)
+void rwl_moments_release(struct rwl_moments *moments, uint32_t tensor)
 {
-    free(moments->at[i].h);
-    moments->at[i].h = NULL;
+    struct moment *moment = find(moments, tensor);
+
+    if (!moment)
+        return;
+    free(moment->h);
+    *moment = moments->at[--moments->count];
 }

@@ -23,9 +23,10 @@ int rwl_moments_collect(const struct rwl_model *model, const uint32_t *tensors, 
                         void *context, struct rwl_moments **ret_moments, struct rwl_error *err);
 void rwl_moments_destroy(struct rwl_moments *moments);
 
-/* The unit lower triangular F of H + damping = F D F^T of tensor number i of those given, packed
- * row by row. Takes the place of H: once for each. NULL from rwl_moments_release on. */
-const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t i);
-void rwl_moments_release(struct rwl_moments *moments, uint32_t i);
+/* The unit lower triangular F of H + damping = F D F^T of a tensor, by its number in the metadata,
+ * packed row by row; NULL where none were collected. Takes the place of H: once for each. Until
+ * rwl_moments_release, which frees them. */
+const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor);
+void rwl_moments_release(struct rwl_moments *moments, uint32_t tensor);
 
 #endif

@@ -29,7 +29,7 @@ static float clamp(float x, float low, float high)
 /* Bounded before rounding, so that a scale of any size is safe. */
 static float quant_of(enum rwl_encoding encoding, float x, float inverse)
 {
-    if (encoding == RWL_ENCODING_Q8)
+    if (encoding == RWL_ENCODING_Q8 || encoding == RWL_ENCODING_Q8R)
         return round_even(clamp(x * inverse, -127, 127));
     return round_even(clamp(x * inverse, -8, 7));
 }
@@ -86,9 +86,21 @@ static uint16_t choose_q4(const struct numbers *x)
     return rwl_float16_narrow(best);
 }
 
-static uint16_t choose_scale(enum rwl_encoding encoding, const struct numbers *x)
+/* 8 rows of one of the quantised encodings. */
+struct strip {
+    enum rwl_encoding encoding;
+    size_t columns;
+    uint8_t *bytes;
+};
+
+static bool has_8_bits(const struct strip *strip)
 {
-    if (encoding == RWL_ENCODING_Q8)
+    return strip->encoding == RWL_ENCODING_Q8 || strip->encoding == RWL_ENCODING_Q8R;
+}
+
+static uint16_t choose_scale(const struct strip *strip, const struct numbers *x)
+{
+    if (has_8_bits(strip))
         return rwl_float16_narrow(fabsf(largest_of(x)) / RWL_MAX_QUANT_Q8);
     return choose_q4(x);
 }
@@ -98,77 +110,95 @@ static bool is_finite(uint16_t half)
     return (half & 0x7c00) != 0x7c00;
 }
 
-static void store_scale(enum rwl_encoding encoding, uint8_t *strip, size_t group, size_t row,
-                        uint16_t scale)
+/* In q8r and q4r. */
+static uint8_t *row_at(const struct strip *strip, size_t row)
 {
-    rwl_store_u16(strip + rwl_scales_start(encoding, group) + 2 * row, scale);
+    return strip->bytes + row * (size_t)rwl_row_bytes(strip->encoding, strip->columns);
 }
 
-/* Quants of q4 are stored once; the strip's bytes are zero before. */
-static void store_quant(enum rwl_encoding encoding, uint8_t *strip, size_t row, size_t column,
-                        int quant)
+static uint8_t *scale_at(const struct strip *strip, size_t row, size_t group)
 {
-    const uint32_t place = (uint32_t)(column % RWL_GROUP_COLUMNS);
-    uint8_t *quants = strip + rwl_quants_start(encoding, column / RWL_GROUP_COLUMNS);
+    if (rwl_encoding_is_rows(strip->encoding))
+        return row_at(strip, row) + 2 * group;
+    return strip->bytes + rwl_scales_start(strip->encoding, group) + 2 * row;
+}
 
-    if (encoding == RWL_ENCODING_Q8)
-        quants[rwl_quant_place((uint32_t)row, place)] = (uint8_t)(int8_t)quant;
+/* The byte where a column's quant stands, with 4 bits: half of it. */
+static uint8_t *quant_at(const struct strip *strip, size_t row, size_t column)
+{
+    const size_t groups = (size_t)rwl_groups(strip->columns), group = column / RWL_GROUP_COLUMNS;
+    const size_t stored = has_8_bits(strip) ? RWL_GROUP_COLUMNS : RWL_GROUP_COLUMNS / 2;
+    const uint32_t place = (uint32_t)(column % stored);
+
+    if (rwl_encoding_is_rows(strip->encoding))
+        return row_at(strip, row) + 2 * groups + group * stored + place;
+    return strip->bytes + rwl_quants_start(strip->encoding, group) +
+           rwl_quant_place((uint32_t)row, place);
+}
+
+/* Quants of 4 bits are stored once; the strip's bytes are zero before. */
+static void store_quant(const struct strip *strip, size_t row, size_t column, int quant)
+{
+    uint8_t *at = quant_at(strip, row, column);
+
+    if (has_8_bits(strip))
+        *at = (uint8_t)(int8_t)quant;
     else
-        quants[rwl_quant_place((uint32_t)row, place % 16)] |=
-            (uint8_t)((quant + RWL_ZERO_QUANT_Q4) << (place < 16 ? 0 : 4));
+        *at |= (uint8_t)((quant + RWL_ZERO_QUANT_Q4) << (column % RWL_GROUP_COLUMNS < 16 ? 0 : 4));
 }
 
-float rwl_quantised_value(enum rwl_encoding encoding, const uint8_t *strip, uint32_t row,
-                          size_t column)
+float rwl_quantised_value(enum rwl_encoding encoding, size_t columns, const uint8_t *bytes,
+                          uint32_t row, size_t column)
 {
-    const size_t group = column / RWL_GROUP_COLUMNS;
-    const uint32_t place = (uint32_t)(column % RWL_GROUP_COLUMNS);
-    const uint8_t *quants = strip + rwl_quants_start(encoding, group);
+    const struct strip strip = { encoding, columns, (uint8_t *)(uintptr_t)bytes };
+    const uint8_t both = *quant_at(&strip, row, column);
     const float scale =
-        rwl_float16_widen(rwl_load_u16(strip + rwl_scales_start(encoding, group) + 2 * row));
+        rwl_float16_widen(rwl_load_u16(scale_at(&strip, row, column / RWL_GROUP_COLUMNS)));
 
-    if (encoding == RWL_ENCODING_Q8)
-        return scale * (float)(int8_t)quants[rwl_quant_place(row, place)];
-    const uint8_t both = quants[rwl_quant_place(row, place % 16)];
-    return scale * (float)((place < 16 ? both & 15 : both >> 4) - RWL_ZERO_QUANT_Q4);
+    if (has_8_bits(&strip))
+        return scale * (float)(int8_t)both;
+    const int nibble = column % RWL_GROUP_COLUMNS < 16 ? both & 15 : both >> 4;
+    return scale * (float)(nibble - RWL_ZERO_QUANT_Q4);
 }
 
 /* One row's group of columns [first, first + n): its scale, by which its quants come next. */
-static bool begin_group(enum rwl_encoding encoding, const float *row_values, size_t first, size_t n,
-                        size_t row, uint8_t *strip, float *ret_scale, float *ret_inverse)
+static bool begin_group(const struct strip *strip, const float *row_values, size_t first, size_t n,
+                        size_t row, float *ret_scale, float *ret_inverse)
 {
     struct numbers x = { { 0 } };
     memcpy(x.at, row_values + first, n * sizeof(*x.at));
-    const uint16_t scale = choose_scale(encoding, &x);
-    store_scale(encoding, strip, first / RWL_GROUP_COLUMNS, row, scale);
+    const uint16_t scale = choose_scale(strip, &x);
+    rwl_store_u16(scale_at(strip, row, first / RWL_GROUP_COLUMNS), scale);
     *ret_scale = rwl_float16_widen(scale);
     *ret_inverse = inverse_of(scale);
     return is_finite(scale);
 }
 
-/* Zeros to the strip's end, which in q4 are quants too. */
-static void clear_strip(enum rwl_encoding encoding, size_t rows, size_t columns, uint8_t *strip)
+/* Zeros to the strip's end, which with 4 bits are quants too. */
+static void clear_strip(const struct strip *strip, size_t rows)
 {
-    const size_t filled = (size_t)rwl_groups(columns) * RWL_GROUP_COLUMNS;
+    const size_t filled = (size_t)rwl_groups(strip->columns) * RWL_GROUP_COLUMNS;
 
-    memset(strip, 0, (size_t)rwl_strip_bytes(encoding, columns));
-    for (size_t row = 0; row < RWL_STRIP_ROWS; row++)
-        for (size_t column = row < rows ? columns : 0; column < filled; column++)
-            store_quant(encoding, strip, row, column, 0);
+    memset(strip->bytes, 0, (size_t)rwl_quantised_bytes(strip->encoding, rows, strip->columns));
+    if (!rwl_encoding_is_rows(strip->encoding))
+        for (size_t row = 0; row < RWL_STRIP_ROWS; row++)
+            for (size_t column = row < rows ? strip->columns : 0; column < filled; column++)
+                store_quant(strip, row, column, 0);
 }
 
-static bool quantise_plain(enum rwl_encoding encoding, const float *values, size_t rows,
-                           size_t columns, uint8_t *strip)
+static bool quantise_plain(const struct strip *strip, const float *values, size_t rows)
 {
+    const size_t columns = strip->columns;
+
     for (size_t row = 0; row < rows; row++, values += columns)
         for (size_t first = 0; first < columns; first += RWL_GROUP_COLUMNS) {
             const size_t left = columns - first;
             const size_t n = left < RWL_GROUP_COLUMNS ? left : RWL_GROUP_COLUMNS;
             float scale, inverse;
-            if (!begin_group(encoding, values, first, n, row, strip, &scale, &inverse))
+            if (!begin_group(strip, values, first, n, row, &scale, &inverse))
                 return false;
             for (size_t i = first; i < first + n; i++)
-                store_quant(encoding, strip, row, i, (int)quant_of(encoding, values[i], inverse));
+                store_quant(strip, row, i, (int)quant_of(strip->encoding, values[i], inverse));
         }
     return true;
 }
@@ -180,10 +210,10 @@ static void pass_on(float error, const float *factors, size_t n, float *wanted)
         wanted[j] += error * factors[j];
 }
 
-static bool quantise_compensated(enum rwl_encoding encoding, float *values, size_t rows,
-                                 size_t columns, const float *feedback, float *original,
-                                 uint8_t *strip)
+static bool quantise_compensated(const struct strip *strip, float *values, size_t rows,
+                                 const float *feedback, float *original)
 {
+    const size_t columns = strip->columns;
     float scale[RWL_STRIP_ROWS] = { 0 }, inverse[RWL_STRIP_ROWS] = { 0 };
 
     memcpy(original, values, rows * columns * sizeof(*original));
@@ -193,11 +223,10 @@ static bool quantise_compensated(enum rwl_encoding encoding, float *values, size
         for (size_t row = 0; row < rows; row++) {
             float *wanted = values + row * columns;
             if ((i + 1 == columns || i % RWL_GROUP_COLUMNS == RWL_GROUP_COLUMNS - 1) &&
-                !begin_group(encoding, wanted, first, i + 1 - first, row, strip, &scale[row],
-                             &inverse[row]))
+                !begin_group(strip, wanted, first, i + 1 - first, row, &scale[row], &inverse[row]))
                 return false;
-            const float quant = quant_of(encoding, wanted[i], inverse[row]);
-            store_quant(encoding, strip, row, i, (int)quant);
+            const float quant = quant_of(strip->encoding, wanted[i], inverse[row]);
+            store_quant(strip, row, i, (int)quant);
             pass_on(original[row * columns + i] - quant * scale[row], factors, i, wanted);
         }
     }
@@ -207,8 +236,9 @@ static bool quantise_compensated(enum rwl_encoding encoding, float *values, size
 bool rwl_quantise_strip(enum rwl_encoding encoding, float *values, size_t rows, size_t columns,
                         const float *feedback, float *spare, uint8_t *ret_strip)
 {
-    clear_strip(encoding, rows, columns, ret_strip);
-    if (feedback)
-        return quantise_compensated(encoding, values, rows, columns, feedback, spare, ret_strip);
-    return quantise_plain(encoding, values, rows, columns, ret_strip);
+    const struct strip strip = { encoding, columns, ret_strip };
+
+    clear_strip(&strip, rows);
+    return feedback ? quantise_compensated(&strip, values, rows, feedback, spare)
+                    : quantise_plain(&strip, values, rows);
 }

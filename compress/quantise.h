@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From floats to strips of q8 and q4 (engine/quantised.h). Knows no tensor and no file: a strip
- * is 8 rows of a matrix.
+ * From floats to the quantised encodings (engine/quantised.h), a strip, which is 8 rows of a
+ * matrix, at a time. Knows no tensor and no file. In q8r and q4r, whose rows stand by themselves,
+ * a strip is 8 such rows.
  *
- * q8: the scale is the group's largest magnitude over 127. q4: among scales near that which
+ * 8 bits: the scale is the group's largest magnitude over 127. 4 bits: among scales near that which
  * makes the largest magnitude -8 (or 7), the one with the least squared error.
  */
 #ifndef RWL_COMPRESS_QUANTISE_H
@@ -14,6 +15,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* Bytes of rows (1 to 8) of a strip; strips of q8 and q4 are always whole. */
+static inline uint64_t rwl_quantised_bytes(enum rwl_encoding encoding, size_t rows, size_t columns)
+{
+    return rwl_encoding_is_rows(encoding) ? rows * rwl_row_bytes(encoding, columns)
+                                          : rwl_strip_bytes(encoding, columns);
+}
 
 /*
  * Quantises rows (1 to 8) of columns numbers each, which must be finite. False: a scale would
@@ -28,8 +36,8 @@
 bool rwl_quantise_strip(enum rwl_encoding encoding, float *values, size_t rows, size_t columns,
                         const float *feedback, float *spare, uint8_t *ret_strip);
 
-/* The number that stands at a place of a strip. */
-float rwl_quantised_value(enum rwl_encoding encoding, const uint8_t *strip, uint32_t row,
-                          size_t column);
+/* The number that stands at a place of a strip of so many columns. */
+float rwl_quantised_value(enum rwl_encoding encoding, size_t columns, const uint8_t *strip,
+                          uint32_t row, size_t column);
 
 #endif

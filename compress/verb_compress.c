@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* compress: options, the printed plan, the progress bar around rwl_compress_write. */
+/* compress: choices from presets and options, the printed plan, the bar around writing. */
 #include "base/error.h"
 #include "base/file.h"
 #include "compress/compress.h"
@@ -11,19 +11,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TEXT_BYTES = 1 << 30 };
+enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36 };
 
 struct options {
     struct rwl_str output, preset, calibration;
+    struct rwl_str projections, loras, ffn, head, embedding;
     int64_t threads;
     bool dry_run, quiet;
 };
+#define BITS "keep|q8|q4"
 #define S struct options
 static const struct rwl_field rows[] = {
     RWL_STR(S, output, .letter = 'o', .doc = "The file to write; needed unless it is a dry run."),
     RWL_STR(S, preset, .choices = "q8|q4", .def.s = "q8",
-            .doc = "q8: projections, FFN and head with 8 bits a number in groups of 32, which "
-                   "changes next to nothing. q4: with 4 bits."),
+            .doc = "Choices for what the options from --projections to --embedding say, each of "
+                   "which changes one "
+                   "of them. q8: projections, FFN and head with 8 bits a number in groups of 32, "
+                   "which changes next to nothing. q4: with 4 bits."),
+    RWL_STR(S, projections, .choices = BITS,
+            .doc = "Matrices of the time mix, and the channel mix's receptance: with 8 or 4 bits "
+                   "a number in groups of 32, or as they are."),
+    RWL_STR(S, loras, .choices = BITS, .doc = "Small matrices beside them, likewise."),
+    RWL_STR(S, ffn, .choices = BITS, .doc = "Key and value of the channel mix, likewise."),
+    RWL_STR(S, head, .choices = BITS, .doc = "The output matrix, likewise."),
+    RWL_STR(S, embedding, .choices = BITS, .doc = "The input matrix, likewise."),
     RWL_STR(S, calibration,
             .doc =
                 "A text like what the model will read, documents divided by NUL bytes. The model "
@@ -38,6 +49,29 @@ static const struct rwl_field rows[] = {
 };
 #undef S
 
+/* ---- choices ---- */
+
+static void choose_bits(const struct rwl_str *word, enum rwl_bits *bits)
+{
+    static const char *const words[RWL_BITS_COUNT] = { "keep", "q8", "q4" };
+    for (int i = 0; i < RWL_BITS_COUNT; i++)
+        if (strcmp(word->data, words[i]) == 0)
+            *bits = (enum rwl_bits)i;
+}
+
+/* The preset's choices, and then what the command line says of single ones. */
+static struct rwl_compress_choices choose(const struct options *options)
+{
+    struct rwl_compress_choices choices = rwl_compress_find_preset(options->preset.data)->choices;
+
+    choose_bits(&options->projections, &choices.projections);
+    choose_bits(&options->loras, &choices.loras);
+    choose_bits(&options->ffn, &choices.ffn);
+    choose_bits(&options->head, &choices.head);
+    choose_bits(&options->embedding, &choices.embedding);
+    return choices;
+}
+
 /* A bar for each thing that is done. */
 static void show_progress(void *context, const char *what, uint64_t done, uint64_t total)
 {
@@ -47,38 +81,60 @@ static void show_progress(void *context, const char *what, uint64_t done, uint64
     rwl_progress_show(progress, done, total);
 }
 
-/* Bytes of the tensors of a kind of section and an encoding, before and after. */
-static void print_plan(const struct rwl_metadata *before, const struct rwl_metadata *after)
+/* Prints text in pieces of at most WIDTH columns that end where a tensor does: returns the rest. */
+static const char *print_piece(const char *text)
 {
-    uint64_t from = 0, to = 0;
-    printf("section      from  to    tensors         from bytes           to bytes\n");
-    for (int kind = 0; kind < RWL_SECTION_KIND_COUNT; kind++)
-        for (int old = 0; old < RWL_ENCODING_COUNT; old++)
-            for (int new = 0; new < RWL_ENCODING_COUNT; new ++) {
-                uint64_t old_bytes = 0, new_bytes = 0;
-                unsigned count = 0;
-                for (uint32_t i = 0; i < after->tensor_count; i++) {
-                    const struct rwl_tensor *a = &before->tensors[i], *b = &after->tensors[i];
-                    if ((int)a->section != kind || (int)a->encoding != old ||
-                        (int)b->encoding != new)
-                        continue;
-                    count++;
-                    old_bytes += a->size;
-                    new_bytes += b->size;
-                }
-                if (count)
-                    printf("%-12s %-5s %-5s %7u %18llu %18llu\n",
-                           rwl_section_name((enum rwl_section_kind)kind),
-                           rwl_encoding_name((enum rwl_encoding)old),
-                           rwl_encoding_name((enum rwl_encoding) new), count,
-                           (unsigned long long)old_bytes, (unsigned long long)new_bytes);
-                from += old_bytes;
-                to += new_bytes;
-            }
-    printf("all                      %7u %18llu %18llu\n", after->tensor_count,
-           (unsigned long long)from, (unsigned long long)to);
-    printf("compression: %s\n", after->compression);
+    size_t size = strlen(text);
+    if (size > WIDTH)
+        for (size = WIDTH; size && strncmp(text + size, " + ", 3) != 0;)
+            size--;
+    size = size ? size : strlen(text);
+    printf("%-*.*s", WIDTH, (int)size, text);
+    return strncmp(text + size, " + ", 3) == 0 ? text + size + 3 : "";
 }
+
+static void print_line(const struct rwl_compress_line *line)
+{
+    const char *from = print_piece(line->from);
+    printf(" %12llu  ", (unsigned long long)line->from_bytes);
+    const char *to = print_piece(line->to);
+    printf(" %12llu %4u\n", (unsigned long long)line->to_bytes, line->count);
+    while (*from || *to) {
+        from = print_piece(from);
+        printf(" %12s  ", "");
+        to = print_piece(to);
+        putchar('\n');
+    }
+}
+
+static int print_plan(const struct rwl_compress_plan *plan, struct rwl_error *err)
+{
+    struct rwl_compress_line sum = { .from = "all" }, kept = { .from = "kept as they are" };
+    struct rwl_compress_line *lines = malloc(MAX_LINES * sizeof *lines);
+    if (!lines)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory to print a plan");
+    const size_t count = rwl_compress_plan_lines(plan, lines, MAX_LINES);
+
+    printf("%-*s %12s  %-*s %12s %4s\n", WIDTH, "from", "bytes", WIDTH, "to", "bytes", "n");
+    for (size_t i = 0; i < count; i++) {
+        struct rwl_compress_line *to = lines[i].kept ? &kept : &sum;
+        to->count += lines[i].count;
+        to->from_bytes += lines[i].from_bytes;
+        to->to_bytes += lines[i].to_bytes;
+        if (!lines[i].kept)
+            print_line(&lines[i]);
+    }
+    sum.count += kept.count;
+    sum.from_bytes += kept.from_bytes;
+    sum.to_bytes += kept.to_bytes;
+    print_line(&kept);
+    print_line(&sum);
+    printf("compression: %s\n", rwl_compress_plan_metadata(plan)->compression);
+    free(lines);
+    return rwl_tool_finish_output(err);
+}
+
+/* ---- the verb ---- */
 
 static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
 {
@@ -88,7 +144,8 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     rwl_progress_start(&progress, arguments[0]);
     progress.enabled &= !options->quiet;
     struct rwl_compress_options compress = {
-        .preset = strcmp(options->preset.data, "q4") == 0 ? RWL_PRESET_Q4 : RWL_PRESET_Q8,
+        .choices = choose(options),
+        .preset = options->preset.data,
         .threads = (uint32_t)options->threads,
         .progress = show_progress,
         .context = &progress,
@@ -107,12 +164,9 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     compress.calibration_name = options->calibration.data;
     if (!result)
         result = rwl_compress_plan_create(model, &compress, &plan, err);
-    if (!result && options->dry_run) {
-        print_plan(rwl_model_get_metadata(model), rwl_compress_plan_metadata(plan));
-        result = rwl_tool_finish_output(err);
-    } else if (!result) {
-        result = rwl_compress_write(plan, options->output.data, err);
-    }
+    if (!result)
+        result = options->dry_run ? print_plan(plan, err)
+                                  : rwl_compress_write(plan, options->output.data, err);
     rwl_progress_clear(&progress);
     rwl_compress_plan_destroy(plan);
     rwl_model_close(model);
@@ -124,7 +178,7 @@ const struct rwl_verb rwl_verb_compress = {
     .name = "compress",
     .arguments = "MODEL.rwkvl",
     .doc = "Makes a smaller model file of one, for less memory and faster generation. "
-           "Vectors, small matrices and the embedding stay as they are. The file appears when it "
+           "What no option speaks of stays as it is. The file appears when it "
            "is whole.",
     .min_arguments = 1,
     .max_arguments = 1,

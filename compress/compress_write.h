@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What encoders use while the file is written: where bytes go, and rows of floats that become
+ * rows of any encoding, a batch at a time shared among the threads.
+ */
+#ifndef RWL_COMPRESS_COMPRESS_WRITE_H
+#define RWL_COMPRESS_COMPRESS_WRITE_H
+
+#include "compress/compress_plan.h"
+
+struct rwl_model_writer;
+struct rwl_moments;
+struct rwl_pool;
+
+/* One file being written. */
+struct rwl_work {
+    struct rwl_compress_plan *plan;
+    struct rwl_model_writer *writer;
+    struct rwl_pool *pool;
+    struct rwl_moments *moments; /* of the matrices that changes want them of; NULL: no text */
+    uint64_t done;               /* bytes put */
+};
+
+/* Puts bytes of tensor `target` of a change. */
+int rwl_work_put(struct rwl_work *work, const struct rwl_change *change, uint32_t target,
+                 uint64_t offset, const void *data, size_t size, struct rwl_error *err);
+
+/* F of the moments of source i's input (quantise.h), or NULL where there are none. The moments are
+ * used up; rwl_work_release gives their memory back. */
+const float *rwl_work_feedback(struct rwl_work *work, const struct rwl_change *change, uint32_t i);
+void rwl_work_release(struct rwl_work *work, const struct rwl_change *change, uint32_t i);
+
+/* Rows of numbers, from a tensor or made. */
+struct rwl_float_rows {
+    const void *data;           /* [rows][columns], row-major */
+    enum rwl_encoding encoding; /* f32 or f16 */
+    const uint32_t *order;      /* row i stands at order[i]; NULL: at i */
+    uint64_t first, rows;       /* rows to take; row numbers count from first */
+    size_t columns;
+};
+/* The rows of a mapped tensor. */
+struct rwl_float_rows rwl_work_rows(const struct rwl_work *work, const struct rwl_change *change,
+                                    uint32_t source);
+void rwl_float_rows_load(const struct rwl_float_rows *rows, uint64_t row, size_t count,
+                         float *ret_values);
+
+/*
+ * Encodes rows as rows first_row, first_row + 1, ... of tensor `target` of a change and puts them.
+ * first_row is a multiple of 8. feedback: F of the moments of what the matrix is multiplied with,
+ * or NULL.
+ */
+int rwl_work_encode(struct rwl_work *work, const struct rwl_change *change, uint32_t target,
+                    uint64_t first_row, const struct rwl_float_rows *rows, const float *feedback,
+                    struct rwl_error *err);
+
+#endif

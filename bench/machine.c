@@ -53,6 +53,19 @@ void rwl_bench_machine(char *ret_text, size_t capacity)
              name.sysname, name.release, name.machine);
 }
 
+int rwl_bench_print_machine(int argc, char **argv)
+{
+    char text[256];
+    (void)argv;
+    if (argc > 0) {
+        fprintf(stderr, "usage: rwkvlite-bench machine\n");
+        return 2;
+    }
+    rwl_bench_machine(text, sizeof text);
+    puts(text);
+    return 0;
+}
+
 enum { BANDWIDTH_BYTES = 512 << 20, MAX_THREADS = 64 };
 
 static uint64_t *bandwidth_buffer;

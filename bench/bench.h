@@ -15,6 +15,7 @@
 
 int rwl_bench_activity(int argc, char **argv);
 int rwl_bench_decode(int argc, char **argv);
+int rwl_bench_drop_cache(int argc, char **argv);
 int rwl_bench_make_checkpoint(int argc, char **argv);
 int rwl_bench_make_model(int argc, char **argv);
 int rwl_bench_make_planted(int argc, char **argv);

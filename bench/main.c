@@ -12,6 +12,7 @@ static const struct verb {
     { "activity", "Share of FFN neurons that are active in texts sampled from a model.",
       rwl_bench_activity },
     { "decode", "Speed of one session against the memory bandwidth.", rwl_bench_decode },
+    { "drop-cache", "Drop a file from the page cache.", rwl_bench_drop_cache },
     { "machine", "Name this machine, as the other verbs do.", rwl_bench_print_machine },
     { "make-checkpoint", "Write an RWKV-7 checkpoint (.pth) with random weights.",
       rwl_bench_make_checkpoint },

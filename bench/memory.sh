@@ -55,7 +55,8 @@ for limit in $limits; do
     esac
 done
 daemon_program=$build/daemon/rwkvlited client_program=$build/client/rwkvlite
-for program in "$daemon_program" "$client_program" "$build/bench/rwkvlite-bench"; do
+bench_program=$build/bench/rwkvlite-bench
+for program in "$daemon_program" "$client_program" "$bench_program"; do
     [ -x "$program" ] || die "$program: not built"
 done
 
@@ -181,8 +182,7 @@ mib() {
 measure() {
     local started=yes rate=- resident=- result
     make_group "$1" || die "$root: a group with a limit of $1 cannot be made (root is needed)"
-    sync "$model"
-    dd if="$model" iflag=nocache count=0 2>/dev/null
+    "$bench_program" drop-cache "$model" || exit 1
     if ! start_daemon; then
         started=no
     elif generate 4 >/dev/null; then # has read all that is always needed
@@ -195,6 +195,9 @@ measure() {
         "$(of_file memory.stat pgmajfault)" "$(of_file memory.stat workingset_refault_file)"
     if [ $started = no ] || [ "$rate" = - ]; then
         awk '{ print "          " $0; exit }' "$folder/errors"
+    fi
+    if [ "$1" != none ] && [ "${resident%.*}" != - ] && [ "${resident%.*}" -gt "$1" ]; then
+        echo "          another process has read the file as well: the limit did not hold for it"
     fi
     stop_daemon
     remove_group
@@ -216,7 +219,7 @@ group='' daemon='' folder=$(mktemp -d)
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-echo "machine            $("$build/bench/rwkvlite-bench" machine)"
+echo "machine            $("$bench_program" machine)"
 echo "cgroup             version $version at $root"
 echo "model              $model, $(mib "$(stat -L -c %s "$model")") MiB"
 echo "settings           ${settings[*]:-default}"

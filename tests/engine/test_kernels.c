@@ -6,91 +6,9 @@
  * not depend on how the work is cut.
  */
 #include "engine/float16.h"
-#include "engine/kernels.h"
-#include "tests/run.h"
+#include "tests/engine/kernel_cases.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { ROUNDS = 60, GUARD = 16 };
-
-static const uint32_t columns[] = { RWL_CPU_NONE, RWL_CPU_AVX2, RWL_CPU_NEON };
-enum { COLUMN_COUNT = sizeof(columns) / sizeof(*columns) };
-
-static struct rwl_kernels reference, tested;
-
-/* Fills tested with column number i; false where the machine has not got it. */
-static bool choose(int i)
-{
-    rwl_kernels_init(&reference, 0);
-    if (columns[i] != RWL_CPU_NONE && !(rwl_cpu_detect() & columns[i]))
-        return false;
-    rwl_kernels_init(&tested, columns[i]);
-    return true;
-}
-
-static uint64_t random_state;
-
-static uint32_t random_bits(void)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 32);
-}
-
-static size_t between(size_t low, size_t high)
-{
-    return low + random_bits() % (high - low + 1);
-}
-
-static float uniform(float low, float high)
-{
-    return low + (high - low) * (float)random_bits() * 0x1p-32f;
-}
-
-/* n floats between guards that hold a pattern. */
-struct guarded {
-    float *memory, *at;
-    size_t n;
-};
-
-static const float pattern = -7.25e11f;
-
-static struct guarded guarded_create(size_t n)
-{
-    struct guarded block = { .memory = malloc((n + 2 * GUARD) * sizeof(float)), .n = n };
-    block.at = block.memory + GUARD + random_bits() % 4; /* any alignment */
-    for (size_t i = 0; i < n + 2 * GUARD; i++)
-        block.memory[i] = pattern;
-    return block;
-}
-
-static struct guarded guarded_random(size_t n, float low, float high)
-{
-    struct guarded block = guarded_create(n);
-    for (size_t i = 0; i < n; i++)
-        block.at[i] = uniform(low, high);
-    return block;
-}
-
-static struct guarded guarded_copy(const struct guarded *from)
-{
-    struct guarded block = guarded_create(from->n);
-    memcpy(block.at, from->at, from->n * sizeof(float));
-    return block;
-}
-
-static void guarded_finish(struct guarded *block)
-{
-    for (size_t i = 0; i < block->n + 2 * GUARD; i++) {
-        const float *at = block->memory + i;
-        if (at < block->at || at >= block->at + block->n)
-            ck_assert_msg(*at == pattern, "written %td floats from the start of %zu",
-                          at - block->at, block->n);
-    }
-    free(block->memory);
-}
+enum { ROUNDS = 60 };
 
 static double worst;
 

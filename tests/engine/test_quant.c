@@ -6,55 +6,9 @@
  */
 #include "base/bytes.h"
 #include "engine/float16.h"
-#include "engine/kernels.h"
-#include "tests/run.h"
+#include "tests/engine/kernel_cases.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { ROUNDS = 200, GUARD = 16 };
-
-static const uint32_t columns[] = {
-    RWL_CPU_NONE,
-    RWL_CPU_AVX2,
-    RWL_CPU_AVX2 | RWL_CPU_AVX_VNNI,
-    RWL_CPU_AVX2 | RWL_CPU_AVX512_VNNI,
-    RWL_CPU_NEON,
-    RWL_CPU_NEON | RWL_CPU_DOTPROD,
-};
-enum { COLUMN_COUNT = sizeof(columns) / sizeof(*columns) };
-
-static struct rwl_kernels reference, tested;
-
-/* Fills tested with column number i; false where the machine has not got it. */
-static bool choose(int i)
-{
-    rwl_kernels_init(&reference, 0);
-    rwl_kernels_init(&tested, columns[i]);
-    const bool there = columns[i] == RWL_CPU_NONE || (rwl_cpu_detect() & columns[i]) == columns[i];
-    printf("%s: %s\n", tested.name, there ? "tested" : "not on this machine");
-    return there;
-}
-
-static uint64_t random_state;
-
-static uint32_t random_bits(void)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 32);
-}
-
-static size_t between(size_t low, size_t high)
-{
-    return low + random_bits() % (high - low + 1);
-}
-
-static float uniform(float low, float high)
-{
-    return low + (high - low) * (float)random_bits() * 0x1p-32f;
-}
+enum { ROUNDS = 200 };
 
 /* Numbers of all sizes, zeros, and now and then what no model should compute. */
 static float any_number(int round)
@@ -80,8 +34,6 @@ struct product {
     float *memory, *y;
     size_t y_count;
 };
-
-static const float pattern = -7.25e11f;
 
 /* Any bytes but those that no encoder writes: the quant -128 of q8, scales that are no number. */
 static void fill_weights(struct product *p)
@@ -143,14 +95,6 @@ static void finish_product(struct product *p)
     free(p->memory);
 }
 
-/* Bits, except that one NaN is as good as another. */
-static void check_same(float got, float expected, const char *what)
-{
-    if (!isnan(got) || !isnan(expected))
-        ck_assert_msg(memcmp(&got, &expected, sizeof(got)) == 0, "%s: %.9g, expected %.9g", what,
-                      got, expected);
-}
-
 START_TEST(products)
 {
     if (!choose(_i))
@@ -164,7 +108,7 @@ START_TEST(products)
                                    p.y_stride);
         for (size_t t = 0; t < p.count; t++)
             for (size_t r = 0; r < p.rows; r++)
-                check_same(p.y[t * p.y_stride + r], expected[t * p.y_stride + r], "product");
+                check_same_bits(p.y[t * p.y_stride + r], expected[t * p.y_stride + r], "product");
         free(expected);
         finish_product(&p);
     }
@@ -190,7 +134,8 @@ START_TEST(products_do_not_depend_on_the_cut)
                                            p.columns, p.x + t * p.x_stride, p.x_stride, count, part,
                                            rows);
                 for (size_t i = 0; i < count * rows; i++)
-                    check_same(part[i], p.y[(t + i / rows) * p.y_stride + first + i % rows], "cut");
+                    check_same_bits(part[i], p.y[(t + i / rows) * p.y_stride + first + i % rows],
+                                    "cut");
                 free(part);
             }
         }
@@ -285,7 +230,7 @@ START_TEST(activations)
         reference.quantise(n, x, expected);
         ck_assert_mem_eq(&got[groups], &canary, sizeof(canary));
         for (size_t g = 0; g < groups; g++) {
-            check_same(got[g].scale, expected[g].scale, "scale");
+            check_same_bits(got[g].scale, expected[g].scale, "scale");
             ck_assert_mem_eq(got[g].q, expected[g].q, sizeof(got[g].q));
             ck_assert_int_eq(got[g].sum, expected[g].sum);
             check_group(x + 32 * g, n - 32 * g < 32 ? n - 32 * g : 32, &got[g]);

@@ -142,7 +142,7 @@ void rwl_kernels_init_ref(struct rwl_kernels *kernels);
 void rwl_kernels_init_avx2(struct rwl_kernels *kernels);
 void rwl_kernels_init_neon(struct rwl_kernels *kernels);
 
-/* The same for quantised weights; name is left alone. */
+/* The same for quantised weights, in strips and in rows; name is left alone. */
 void rwl_quant_init_ref(struct rwl_kernels *kernels);
 void rwl_quant_init_avx2(struct rwl_kernels *kernels);
 void rwl_quant_init_avx_vnni(struct rwl_kernels *kernels);

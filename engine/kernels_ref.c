@@ -36,6 +36,24 @@ static void matmul_f16(const void *w, size_t rows, size_t columns, const float *
         }
 }
 
+static void add_row_f32(const void *row, size_t columns, size_t first, size_t n, float k,
+                        float *sum)
+{
+    const float *weights = (const float *)row + first;
+    (void)columns;
+    for (size_t i = 0; i < n; i++)
+        sum[i] = fmaf(k, weights[i], sum[i]);
+}
+
+static void add_row_f16(const void *row, size_t columns, size_t first, size_t n, float k,
+                        float *sum)
+{
+    const uint16_t *weights = (const uint16_t *)row + first;
+    (void)columns;
+    for (size_t i = 0; i < n; i++)
+        sum[i] = fmaf(k, rwl_float16_widen(weights[i]), sum[i]);
+}
+
 static void norm(size_t n, const float *x, const float *weight, const float *bias, float eps,
                  float *y)
 {
@@ -162,6 +180,7 @@ void rwl_kernels_init_ref(struct rwl_kernels *kernels)
     *kernels = (struct rwl_kernels){
         .name = "ref",
         .matmul = { [RWL_ENCODING_F32] = matmul_f32, [RWL_ENCODING_F16] = matmul_f16 },
+        .add_row = { [RWL_ENCODING_F32] = add_row_f32, [RWL_ENCODING_F16] = add_row_f16 },
         .norm = norm,
         .shift = shift,
         .dot = dot,

@@ -169,6 +169,35 @@ static void matmul_f16(const void *w, size_t rows, size_t columns, const float *
     matmul(COLUMN_BYTES_F16, w, rows, columns, x, x_stride, count, y, y_stride);
 }
 
+/* One row of a matrix: each number is one of the operations of a product's partial sums. */
+INLINE void add_row(const int column_bytes, const char *w, size_t n, float k, float *sum)
+{
+    const v8 factor = v8_set(k);
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8, w += 8 * column_bytes)
+        v8_store(sum + i, v8_fma(factor, load_weights(w, column_bytes), v8_load(sum + i)));
+    if (i < n)
+        store_part(
+            sum + i,
+            v8_fma(factor, load_weights_part(w, column_bytes, n - i), load_part(sum + i, n - i)),
+            n - i);
+}
+
+static void add_row_f32(const void *row, size_t columns, size_t first, size_t n, float k,
+                        float *sum)
+{
+    (void)columns;
+    add_row(COLUMN_BYTES_F32, (const char *)row + COLUMN_BYTES_F32 * first, n, k, sum);
+}
+
+static void add_row_f16(const void *row, size_t columns, size_t first, size_t n, float k,
+                        float *sum)
+{
+    (void)columns;
+    add_row(COLUMN_BYTES_F16, (const char *)row + COLUMN_BYTES_F16 * first, n, k, sum);
+}
+
 static float dot(size_t n, const float *a, const float *b)
 {
     size_t i = 0;
@@ -456,6 +485,8 @@ INLINE void kernels_fill(struct rwl_kernels *kernels, const char *name)
     kernels->name = name;
     kernels->matmul[RWL_ENCODING_F32] = matmul_f32;
     kernels->matmul[RWL_ENCODING_F16] = matmul_f16;
+    kernels->add_row[RWL_ENCODING_F32] = add_row_f32;
+    kernels->add_row[RWL_ENCODING_F16] = add_row_f16;
     kernels->norm = norm;
     kernels->shift = shift;
     kernels->dot = dot;

@@ -59,9 +59,16 @@ static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)
         _mm256_sub_epi32(add_pairs(sums), _mm256_set1_epi32(RWL_ZERO_QUANT_Q4 * x->sum)));
 }
 
+static inline q8r_sums q8r_add(b32 w, b32 x)
+{
+    return add_pairs(pairs_of(w, x));
+}
+
 #include "engine/quant_vector.h"
+#include "engine/rows_vector.h"
 
 void rwl_quant_init_avx2(struct rwl_kernels *kernels)
 {
     quant_fill(kernels);
+    rows_fill(kernels);
 }

@@ -12,4 +12,5 @@ static inline __m256i dot4(__m256i sums, __m256i a, __m256i b)
 void rwl_quant_init_avx512_vnni(struct rwl_kernels *kernels)
 {
     quant_fill(kernels);
+    rows_fill(kernels);
 }

@@ -7,6 +7,7 @@
 #include "engine/kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 static void quantise_group(const float *x, size_t n, struct rwl_group *group)
 {
@@ -84,9 +85,88 @@ static void product_q4(const void *w, size_t rows, size_t columns, const struct 
     product(RWL_ENCODING_Q4, w, rows, columns, x, x_stride, count, y, y_stride);
 }
 
+/* Rows that stand by themselves */
+
+static int row_quant_at(enum rwl_encoding encoding, const uint8_t *quants, size_t column)
+{
+    const size_t group = column / RWL_GROUP_COLUMNS, place = column % RWL_GROUP_COLUMNS;
+    if (encoding == RWL_ENCODING_Q8R)
+        return (int8_t)quants[column];
+    const uint8_t byte = quants[group * (RWL_GROUP_COLUMNS / 2) + place % 16];
+    return (place < 16 ? byte & 15 : byte >> 4) - RWL_ZERO_QUANT_Q4;
+}
+
+static float row_scale_at(const uint8_t *row, size_t group)
+{
+    uint16_t half;
+    memcpy(&half, row + 2 * group, sizeof(half));
+    return rwl_float16_widen(half);
+}
+
+static float rows_product_row(enum rwl_encoding encoding, const uint8_t *row, size_t groups,
+                              const struct rwl_group *x)
+{
+    float y = 0;
+    for (size_t g = 0; g < groups; g++) {
+        int32_t dot = 0;
+        for (size_t k = 0; k < RWL_GROUP_COLUMNS; k++)
+            dot += row_quant_at(encoding, row + 2 * groups, g * RWL_GROUP_COLUMNS + k) * x[g].q[k];
+        y = fmaf(row_scale_at(row, g) * x[g].scale, (float)dot, y);
+    }
+    return y;
+}
+
+static void rows_product(enum rwl_encoding encoding, const uint8_t *w, size_t rows, size_t columns,
+                         const struct rwl_group *x, size_t x_stride, size_t count, float *y,
+                         size_t y_stride)
+{
+    const size_t row_bytes = (size_t)rwl_row_bytes(encoding, columns);
+    for (size_t t = 0; t < count; t++)
+        for (size_t r = 0; r < rows; r++)
+            y[t * y_stride + r] = rows_product_row(encoding, w + r * row_bytes,
+                                                   columns / RWL_GROUP_COLUMNS, x + t * x_stride);
+}
+
+static void product_q8r(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
+                        size_t x_stride, size_t count, float *y, size_t y_stride)
+{
+    rows_product(RWL_ENCODING_Q8R, w, rows, columns, x, x_stride, count, y, y_stride);
+}
+
+static void product_q4r(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
+                        size_t x_stride, size_t count, float *y, size_t y_stride)
+{
+    rows_product(RWL_ENCODING_Q4R, w, rows, columns, x, x_stride, count, y, y_stride);
+}
+
+static void add_row(enum rwl_encoding encoding, const uint8_t *row, size_t columns, size_t first,
+                    size_t n, float k, float *sum)
+{
+    const uint8_t *quants = row + 2 * (columns / RWL_GROUP_COLUMNS);
+    for (size_t i = 0; i < n; i++)
+        sum[i] = fmaf(k * row_scale_at(row, (first + i) / RWL_GROUP_COLUMNS),
+                      (float)row_quant_at(encoding, quants, first + i), sum[i]);
+}
+
+static void add_row_q8r(const void *row, size_t columns, size_t first, size_t n, float k,
+                        float *sum)
+{
+    add_row(RWL_ENCODING_Q8R, row, columns, first, n, k, sum);
+}
+
+static void add_row_q4r(const void *row, size_t columns, size_t first, size_t n, float k,
+                        float *sum)
+{
+    add_row(RWL_ENCODING_Q4R, row, columns, first, n, k, sum);
+}
+
 void rwl_quant_init_ref(struct rwl_kernels *kernels)
 {
     kernels->quantise = quantise;
     kernels->product[RWL_ENCODING_Q8] = product_q8;
     kernels->product[RWL_ENCODING_Q4] = product_q4;
+    kernels->product[RWL_ENCODING_Q8R] = product_q8r;
+    kernels->product[RWL_ENCODING_Q4R] = product_q4r;
+    kernels->add_row[RWL_ENCODING_Q8R] = add_row_q8r;
+    kernels->add_row[RWL_ENCODING_Q4R] = add_row_q4r;
 }

@@ -2,7 +2,8 @@
 /*
  * Quantised weights with VPDPBUSD, which adds four products of unsigned by signed bytes to each
  * 32-bit sum: dot4(sums, unsigned, signed), which the including file defines. Weights are the
- * unsigned ones, as w + 128 in q8 and w + 8 in q4; the sum starts with what that adds too much.
+ * unsigned ones, as w + 128 in q8 and w + 8 in q4; the sum starts with what that adds too much. In
+ * rows, whose sums have no place to start from, |x| is unsigned and w takes its sign.
  */
 #ifndef RWL_ENGINE_QUANT_VNNI_H
 #define RWL_ENGINE_QUANT_VNNI_H
@@ -45,6 +46,12 @@ static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)
     return q8_finish(sums, x);
 }
 
+static inline q8r_sums q8r_add(b32 w, b32 x)
+{
+    return dot4(_mm256_setzero_si256(), _mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
+}
+
 #include "engine/quant_vector.h"
+#include "engine/rows_vector.h"
 
 #endif

@@ -63,6 +63,11 @@ void rwl_quant_init_avx512_vnni(struct rwl_kernels *kernels)
 {
     (void)kernels;
 }
+
+void rwl_planes_init_avx2(struct rwl_kernels *kernels)
+{
+    (void)kernels;
+}
 #endif
 
 #if !defined(__aarch64__)
@@ -95,9 +100,11 @@ void rwl_kernels_init(struct rwl_kernels *kernels, uint32_t cpu)
 
     rwl_kernels_init_ref(kernels);
     rwl_quant_init_ref(kernels);
+    rwl_planes_init_ref(kernels);
     if (cpu & RWL_CPU_AVX2) {
         rwl_kernels_init_avx2(kernels);
         rwl_quant_init_avx2(kernels);
+        rwl_planes_init_avx2(kernels);
     }
     if ((cpu & avx_vnni) == avx_vnni) {
         rwl_quant_init_avx_vnni(kernels);

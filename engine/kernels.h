@@ -150,4 +150,8 @@ void rwl_quant_init_avx512_vnni(struct rwl_kernels *kernels);
 void rwl_quant_init_neon(struct rwl_kernels *kernels);
 void rwl_quant_init_dotprod(struct rwl_kernels *kernels);
 
+/* And for planes. */
+void rwl_planes_init_ref(struct rwl_kernels *kernels);
+void rwl_planes_init_avx2(struct rwl_kernels *kernels);
+
 #endif

@@ -152,7 +152,8 @@ static int read_rows(struct batch *batch, size_t m, struct rwl_error *err)
                                            .tokens = sequence->tokens + sequence->read,
                                            .count = share->rows,
                                            .all_logits = share->wanted,
-                                           .logits = share->wanted ? logits : NULL };
+                                           .logits = share->wanted ? logits : NULL,
+                                           .full_head = batch->models[m].full_head };
     }
     return rwl_engine_step(batch->models[m].engine, items, batch->share_count, err);
 }

@@ -87,7 +87,11 @@ static int generate(const struct rwl_batch_model *model, struct run *run, uint64
     uint32_t token = metadata->has_end_token ? metadata->end_token : 0;
     for (uint64_t i = 0; i < tokens; i++) {
         struct rwl_step_item item = {
-            .state = run->state, .tokens = &token, .count = 1, .logits = run->logits
+            .state = run->state,
+            .tokens = &token,
+            .count = 1,
+            .logits = run->logits,
+            .full_head = model->full_head,
         };
         double start = now_s();
         int result = rwl_engine_step(model->engine, &item, 1, err);

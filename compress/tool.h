@@ -41,15 +41,37 @@ struct rwl_verb {
 extern const struct rwl_verb rwl_verb_compress, rwl_verb_evaluate, rwl_verb_generate,
     rwl_verb_import, rwl_verb_import_state, rwl_verb_info, rwl_verb_logits, rwl_verb_perplexity;
 
-/* Rows of the members int64_t threads, cpu_mask of the options of verbs that run a model. */
-#define RWL_RUN_ROWS(s)                                                                            \
-    RWL_I64(s, threads, .min = 0, .max = 256,                                                      \
-            .doc = "Threads that compute; 0: one a CPU, at most 16."),                             \
-        RWL_I64(s, cpu_mask, .min = 0, .max = 4294967295.0,                                        \
-                .doc = "Instruction sets that may be used, as bits; 0: all there are.")
+/* How a model is run, for the verbs that do: their options have it as the member run. */
+struct rwl_run_options {
+    int64_t threads, cpu_mask;
+    struct rwl_str weight_bytes; /* a size, or "mapped" */
+    int64_t embedding_rows;
+    bool full_head;
+};
 
-/* Opens a model and an engine for it; both the caller's to close. max_tokens: rows in a step. */
-int rwl_tool_open(const char *path, int64_t threads, int64_t cpu_mask, uint32_t max_tokens,
+#define RWL_RUN_ROW(s, m, c_type, row_type, ...)                                                   \
+    {                                                                                              \
+        .name = #m, .type = RWL_TYPE_##row_type, .offset = RWL_OFFSET(s, run.m, c_type),           \
+        __VA_ARGS__                                                                                \
+    }
+#define RWL_RUN_ROWS(object)                                                                       \
+    RWL_RUN_ROW(object, threads, int64_t, I64, .min = 0, .max = 256,                               \
+                .doc = "Threads that compute; 0: one a CPU, at most 16."),                         \
+        RWL_RUN_ROW(object, cpu_mask, int64_t, I64, .min = 0, .max = 4294967295.0,                 \
+                    .doc = "Instruction sets that may be used, as bits; 0: all there are."),       \
+        RWL_RUN_ROW(object, weight_bytes, struct rwl_str, STR, .def.s = "0",                       \
+                    .doc = "The most bytes of weights to keep in memory, as in 64MiB; what does "  \
+                           "not find room is read anew when it is needed. 0: caches of the sizes " \
+                           "the file asks for, and all else. mapped: no caches of neurons and "    \
+                           "clusters, all is used where it is mapped."),                           \
+        RWL_RUN_ROW(object, embedding_rows, int64_t, I64, .def.i = 1000, .min = 1, .max = 1048576, \
+                    .doc = "Rows of the embedding to keep in memory."),                            \
+        RWL_RUN_ROW(object, full_head, bool, BOOL,                                                 \
+                    .doc = "Read the whole head for every token where it stands in clusters.")
+
+/* Opens a model and an engine for it; both the caller's to close. max_tokens: rows in a step. The
+ * head is the caller's to choose, for each step. */
+int rwl_tool_open(const char *path, const struct rwl_run_options *run, uint32_t max_tokens,
                   struct rwl_model **ret_model, struct rwl_engine **ret_engine,
                   struct rwl_error *err);
 

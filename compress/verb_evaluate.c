@@ -21,7 +21,7 @@ struct options {
     struct rwl_str base, text, lambada, commands, html;
     int64_t limit, speed_tokens;
     bool json;
-    int64_t threads, cpu_mask;
+    struct rwl_run_options run;
 };
 #define S struct options
 static const struct rwl_field rows[] = {
@@ -117,10 +117,9 @@ static int open_model(const struct options *options, const char *path,
 {
     struct rwl_model *model;
     struct rwl_engine *engine;
-    int result =
-        rwl_tool_open(path, options->threads, options->cpu_mask, STEP_TOKENS, &model, &engine, err);
+    int result = rwl_tool_open(path, &options->run, STEP_TOKENS, &model, &engine, err);
     if (!result)
-        *ret_opened = (struct rwl_batch_model){ model, engine };
+        *ret_opened = (struct rwl_batch_model){ model, engine, options->run.full_head };
     return result;
 }
 

@@ -22,7 +22,7 @@ struct options {
     int64_t max_tokens, top_k, seed;
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, penalty_decay;
     struct rwl_str_list stop;
-    int64_t threads, cpu_mask;
+    struct rwl_run_options run;
 };
 #define S struct options
 static const struct rwl_field rows[] = {
@@ -114,6 +114,7 @@ static int read_tokens(struct generation *g, const uint32_t *tokens, size_t coun
         .tokens = tokens,
         .count = (uint32_t)count,
         .logits = last ? g->logits : NULL,
+        .full_head = g->options->run.full_head,
     };
     return rwl_engine_step(g->engine, &item, 1, err);
 }
@@ -186,8 +187,8 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     uint64_t seed = (uint64_t)g.options->seed;
     if (g.options->seed < 0 && getrandom(&seed, sizeof seed, 0) != sizeof seed)
         return rwl_error_set(err, RWL_ERR_IO, "no random numbers can be had for a seed");
-    int result = rwl_tool_open(arguments[0], g.options->threads, g.options->cpu_mask, STEP_TOKENS,
-                               &g.model, &g.engine, err);
+    int result =
+        rwl_tool_open(arguments[0], &g.options->run, STEP_TOKENS, &g.model, &g.engine, err);
     if (result)
         return result;
     uint32_t vocab_size = rwl_model_get_hparams(g.model)->vocab_size;

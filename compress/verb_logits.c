@@ -14,7 +14,7 @@ enum { MAX_TOKENS = 65536, STEP_TOKENS = 64 };
 struct options {
     struct rwl_str tokens;
     bool serial;
-    int64_t threads, cpu_mask;
+    struct rwl_run_options run;
 };
 #define S struct options
 static const struct rwl_field rows[] = {
@@ -56,14 +56,17 @@ static int parse_tokens(const char *text, uint32_t vocab_size, uint32_t **ret_to
 
 /* Reads all tokens; logits [V] of the last. */
 static int read_tokens(struct rwl_engine *engine, struct rwl_state *state, const uint32_t *tokens,
-                       uint32_t count, uint32_t step, float *logits, struct rwl_error *err)
+                       uint32_t count, const struct options *options, float *logits,
+                       struct rwl_error *err)
 {
+    const uint32_t step = options->serial ? 1 : STEP_TOKENS;
     for (uint32_t at = 0; at < count; at += step) {
         struct rwl_step_item item = {
             .state = state,
             .tokens = tokens + at,
             .count = count - at < step ? count - at : step,
             .logits = count - at <= step ? logits : NULL,
+            .full_head = options->run.full_head,
         };
         int result = rwl_engine_step(engine, &item, 1, err);
         if (result)
@@ -90,8 +93,7 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     const struct options *options = given;
     struct rwl_model *model = NULL;
     struct rwl_engine *engine = NULL;
-    int result = rwl_tool_open(arguments[0], options->threads, options->cpu_mask, STEP_TOKENS,
-                               &model, &engine, err);
+    int result = rwl_tool_open(arguments[0], &options->run, STEP_TOKENS, &model, &engine, err);
     if (result)
         return result;
     uint32_t vocab_size = rwl_model_get_hparams(model)->vocab_size, *tokens = NULL, token_count = 0;
@@ -104,8 +106,7 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     if (!result)
         result = rwl_state_create(model, &state, err);
     if (!result)
-        result = read_tokens(engine, state, tokens, token_count, options->serial ? 1 : STEP_TOKENS,
-                             logits, err);
+        result = read_tokens(engine, state, tokens, token_count, options, logits, err);
     if (!result)
         print_logits(tokens, token_count, logits, vocab_size);
     free(tokens);

@@ -15,7 +15,7 @@ enum { MAX_TEXT_BYTES = 1 << 30, STEP_TOKENS = 64 };
 
 struct options {
     bool json;
-    int64_t threads, cpu_mask;
+    struct rwl_run_options run;
 };
 #define S struct options
 static const struct rwl_field rows[] = {
@@ -34,8 +34,7 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     char *text = NULL;
     size_t size = 0;
     struct rwl_perplexity figures = { 0 };
-    int result = rwl_tool_open(arguments[0], options->threads, options->cpu_mask, STEP_TOKENS,
-                               &model, &engine, err);
+    int result = rwl_tool_open(arguments[0], &options->run, STEP_TOKENS, &model, &engine, err);
     if (!result)
         result = rwl_file_load(arguments[1], MAX_TEXT_BYTES, &text, &size, err);
     double start = rwl_progress_now_s();
@@ -44,8 +43,8 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
         rwl_progress_start(&progress, arguments[1]);
         const struct rwl_perplexity_options how = { .progress = rwl_progress_show,
                                                     .progress_context = &progress };
-        result = rwl_perplexity_measure(&(struct rwl_batch_model){ model, engine }, 1, text, size,
-                                        &how, &figures, err);
+        const struct rwl_batch_model opened = { model, engine, options->run.full_head };
+        result = rwl_perplexity_measure(&opened, 1, text, size, &how, &figures, err);
         if (result)
             rwl_error_prefix(err, "%s", arguments[1]);
         rwl_progress_clear(&progress);

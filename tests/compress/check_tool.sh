@@ -128,6 +128,16 @@ tool generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens
 cmp -s "$folder/a" "$folder/b" || fail "the same seed gave two texts"
 [ "$(wc -c <"$folder/a")" -gt 10 ] || fail "generate printed nothing"
 
+expect 2 "weight_bytes: '64MB' is no size" generate "$demo" "User: " --weight-bytes 64MB
+expect 2 'weight_bytes: -1 is outside 0 to' generate "$demo" "User: " --weight-bytes -1
+expect 2 'embedding_rows: 0 is outside 1 to' generate "$demo" "User: " --embedding-rows 0
+for how in "--weight-bytes mapped" "--weight-bytes 64MiB" "--embedding-rows 1" --full-head; do
+    # shellcheck disable=SC2086 # an option and its value
+    tool generate "$demo" "User: " --seed 5 --temperature 1 --top-p 0.9 --max-tokens 20 $how \
+        >"$folder/b"
+    cmp -s "$folder/a" "$folder/b" || fail "$how: another text"
+done
+
 printf 'One.\0\0Two.' >"$folder/text"
 expect 0 '^\{"perplexity":[0-9.]+,"loss":[0-9.]+,"tokens":6,"documents":2,' \
     perplexity --json "$tiny" "$folder/text"

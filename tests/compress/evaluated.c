@@ -23,7 +23,7 @@ struct rwl_batch_model evaluated_open(const char *path, uint32_t threads, uint32
     struct rwl_engine *engine;
     ck_assert_msg(rwl_model_open(path, &model, &err) == 0, "%s", err.text);
     ck_assert_msg(rwl_engine_create(model, &options, &engine, &err) == 0, "%s", err.text);
-    return (struct rwl_batch_model){ model, engine };
+    return (struct rwl_batch_model){ .model = model, .engine = engine };
 }
 
 void evaluated_close(const struct rwl_batch_model *opened)

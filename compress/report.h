@@ -22,6 +22,7 @@ struct rwl_evaluation {
     char *source, *compression, *kernels;
     uint32_t threads;
     uint64_t parameters, file_bytes, bytes_per_token;
+    uint32_t ffn_width, clusters; /* F; of the head, 0: none */
     struct rwl_speed speed;
     struct rwl_perplexity text;
     struct rwl_lambada lambada;
@@ -36,16 +37,25 @@ struct rwl_report {
     uint64_t limit;
     const char *base_path; /* NULL: no base */
     uint64_t base_file_bytes;
+    struct rwl_speed base_speed; /* with 0 tokens: not measured */
+    bool layers;                 /* the text has a table of them too */
 };
 
 /* A figure by which models are compared. */
 enum rwl_figure {
     RWL_FIGURE_FILE,
     RWL_FIGURE_BYTES_PER_TOKEN,
+    RWL_FIGURE_TOUCHED,
     RWL_FIGURE_RESIDENT,
+    RWL_FIGURE_SAVING,
     RWL_FIGURE_PEAK,
     RWL_FIGURE_TOKENS_PER_S,
-    RWL_FIGURE_PERPLEXITY,
+    RWL_FIGURE_NEURONS_READ,
+    RWL_FIGURE_NEURONS_ACTIVE,
+    RWL_FIGURE_HEAD_READ,
+    RWL_FIGURE_MISSES,
+    RWL_FIGURE_COSTS, /* so many are about cost, the others about quality */
+    RWL_FIGURE_PERPLEXITY = RWL_FIGURE_COSTS,
     RWL_FIGURE_CHANGE,
     RWL_FIGURE_AGREEMENT,
     RWL_FIGURE_DIVERGENCE,
@@ -66,6 +76,12 @@ bool rwl_report_figure(const struct rwl_report *report, const struct rwl_evaluat
                        enum rwl_figure figure, double *ret_value);
 /* Whether any model has it. */
 bool rwl_report_has(const struct rwl_report *report, enum rwl_figure figure);
+/* Of one layer, the shares of its neurons that were read and that fired; NAN: not counted. All are
+ * read where none are counted. false without a speed run or such a layer. */
+bool rwl_report_layer(const struct rwl_evaluation *model, uint32_t layer, double *ret_read,
+                      double *ret_active);
+/* Layers of the deepest model that has such figures. */
+uint32_t rwl_report_layers(const struct rwl_report *report);
 /* The base model's perplexity on the text. */
 double rwl_report_base_perplexity(const struct rwl_report *report);
 

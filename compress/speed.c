@@ -107,39 +107,70 @@ static int generate(const struct rwl_batch_model *model, struct run *run, uint64
     return 0;
 }
 
+/* ---- the whole ---- */
+
+static void fill(const struct rwl_batch_model *model, struct run *run, struct rwl_speed *speed)
+{
+    size_t size;
+    const void *mapping = rwl_model_file_mapping(rwl_model_get_file(model->model), &size);
+    struct rwl_smaps smaps = { 0 };
+    rwl_smaps_measure(mapping, size, &smaps); /* where it cannot be had, zeros say so */
+    speed->tokens_per_s = 1 / median(run->seconds, speed->tokens);
+    speed->peak_bytes = peak_bytes();
+    speed->mapped_bytes = (uint64_t)smaps.mapping_resident;
+    rwl_engine_memory(model->engine, &speed->memory);
+    rwl_engine_activity(model->engine, &speed->activity);
+    for (uint32_t i = 0; i < speed->layer_count; i++)
+        rwl_engine_layer_activity(model->engine, i, &speed->layers[i]);
+}
+
 int rwl_speed_measure(const struct rwl_batch_model *model, uint64_t tokens,
                       rwl_batch_progress_fn *progress, void *progress_context,
                       struct rwl_speed *ret_speed, struct rwl_error *err)
 {
-    const uint32_t vocab_size = rwl_model_get_hparams(model->model)->vocab_size;
-    struct run run = { .logits = malloc(vocab_size * sizeof *run.logits),
+    const struct rwl_hparams *hparams = rwl_model_get_hparams(model->model);
+    struct run run = { .logits = malloc(hparams->vocab_size * sizeof *run.logits),
                        .seconds = calloc(tokens, sizeof *run.seconds) };
-    int result = run.logits && run.seconds
+    struct rwl_speed speed = { .tokens = tokens, .layer_count = hparams->layers };
+    speed.layers = calloc(speed.layer_count, sizeof *speed.layers);
+    int result = run.logits && run.seconds && speed.layers
                      ? 0
                      : rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the speed's figures");
     reset_peak();
+    rwl_engine_reset_activity(model->engine);
     if (!result)
         result = rwl_state_create(model->model, &run.state, err);
     if (!result)
-        result = rwl_sampler_create(vocab_size, SEED, &run.sampler, err);
+        result = rwl_sampler_create(hparams->vocab_size, SEED, &run.sampler, err);
     if (!result)
-        result = rwl_sampler_scratch_create(vocab_size, &run.scratch, err);
+        result = rwl_sampler_scratch_create(hparams->vocab_size, &run.scratch, err);
     if (!result)
         result = generate(model, &run, tokens, progress, progress_context, err);
-    if (!result) {
-        size_t size;
-        const void *mapping = rwl_model_file_mapping(rwl_model_get_file(model->model), &size);
-        struct rwl_smaps smaps = { 0 };
-        rwl_smaps_measure(mapping, size, &smaps); /* where it cannot be had, zeros say so */
-        *ret_speed = (struct rwl_speed){ .tokens = tokens,
-                                         .tokens_per_s = 1 / median(run.seconds, tokens),
-                                         .peak_bytes = peak_bytes(),
-                                         .resident_bytes = (uint64_t)smaps.mapping_resident };
-    }
+    if (!result)
+        fill(model, &run, &speed);
     rwl_sampler_scratch_destroy(run.scratch);
     rwl_sampler_destroy(run.sampler);
     rwl_state_destroy(run.state);
     free(run.seconds);
     free(run.logits);
+    if (result)
+        rwl_speed_finish(&speed);
+    else
+        *ret_speed = speed;
     return result;
+}
+
+uint64_t rwl_speed_resident_bytes(const struct rwl_speed *speed)
+{
+    const struct rwl_engine_memory *memory = &speed->memory;
+    if (speed->mapped_bytes == 0)
+        return 0;
+    return speed->mapped_bytes + memory->neurons_cache_bytes + memory->clusters_cache_bytes +
+           memory->embedding_cache_bytes;
+}
+
+void rwl_speed_finish(struct rwl_speed *speed)
+{
+    free(speed->layers);
+    *speed = (struct rwl_speed){ 0 };
 }

@@ -20,7 +20,7 @@ enum { MAX_TEXT_BYTES = 1 << 30, STEP_TOKENS = 64, MAX_MODELS = 60 };
 struct options {
     struct rwl_str base, text, lambada, commands, html;
     int64_t limit, speed_tokens;
-    bool json;
+    bool json, layers;
     struct rwl_run_options run;
 };
 #define S struct options
@@ -29,8 +29,10 @@ static const struct rwl_field rows[] = {
             .doc = "Measure perplexity on this file: documents divided by NUL bytes, each read "
                    "from a fresh state."),
     RWL_STR(S, base,
-            .doc = "Model file to compare with, at each token of the text: share of tokens for "
-                   "which both find the same one likeliest, and mean KL divergence."),
+            .doc =
+                "Model file to compare with, at each token of the text: share of tokens for "
+                "which both find the same one likeliest, and mean KL divergence; and in memory. "
+                "It runs with the caches its file asks for, whatever the options say of others."),
     RWL_STR(S, lambada,
             .doc = "Measure accuracy and perplexity of the last words of this file's passages, one "
                    "{\"text\": ...} a line."),
@@ -40,7 +42,13 @@ static const struct rwl_field rows[] = {
     RWL_I64(S, limit, .min = 0, .max = 1e12,
             .doc = "Read only this many documents, passages and prompts of each file; 0: all."),
     RWL_I64(S, speed_tokens, .def.i = 128, .min = 0, .max = 1e6,
-            .doc = "Tokens to generate for measuring speed and memory; 0: do not measure them."),
+            .doc =
+                "Tokens to generate for measuring speed, memory and what is read of the weights; "
+                "0: do not measure them. Caches take hundreds of tokens to fill."),
+    RWL_BOOL(S, layers,
+             .doc =
+                 "Print for each layer how many neurons were read and active. JSON and page have "
+                 "these figures anyway."),
     RWL_BOOL(S, json, .doc = "Print the report as JSON."),
     RWL_STR(S, html, .doc = "Write the report as a page of HTML to this file too."),
     RWL_RUN_ROWS(S),
@@ -107,19 +115,22 @@ static int describe(const struct rwl_batch_model *opened, struct rwl_evaluation 
     model->parameters = rwl_model_parameters(opened->model);
     model->file_bytes = rwl_model_file_size(rwl_model_get_file(opened->model));
     model->bytes_per_token = rwl_model_bytes_per_token(opened->model);
+    model->ffn_width = metadata->hparams.ffn_width;
+    if (metadata->head_clusters.rows)
+        model->clusters = (metadata->hparams.vocab_size - 1) / metadata->head_clusters.rows + 1;
     return 0;
 }
 
 /* ---- measuring ---- */
 
-static int open_model(const struct options *options, const char *path,
+static int open_model(const struct rwl_run_options *run, const char *path,
                       struct rwl_batch_model *ret_opened, struct rwl_error *err)
 {
     struct rwl_model *model;
     struct rwl_engine *engine;
-    int result = rwl_tool_open(path, &options->run, STEP_TOKENS, &model, &engine, err);
+    int result = rwl_tool_open(path, run, STEP_TOKENS, &model, &engine, err);
     if (!result)
-        *ret_opened = (struct rwl_batch_model){ model, engine, options->run.full_head };
+        *ret_opened = (struct rwl_batch_model){ model, engine, run->full_head };
     return result;
 }
 
@@ -130,21 +141,54 @@ static void close_model(struct rwl_batch_model *opened)
     *opened = (struct rwl_batch_model){ 0 };
 }
 
+/* How the base runs: as its file asks for. */
+static struct rwl_run_options base_run(const struct options *options)
+{
+    return (struct rwl_run_options){ .threads = options->run.threads,
+                                     .cpu_mask = options->run.cpu_mask };
+}
+
+static int measure_speed(const struct rwl_batch_model *opened, uint64_t tokens, const char *label,
+                         struct rwl_speed *ret_speed, struct rwl_error *err)
+{
+    struct rwl_progress progress;
+    if (tokens == 0)
+        return 0;
+    rwl_progress_start(&progress, label);
+    int result = rwl_speed_measure(opened, tokens, rwl_progress_show, &progress, ret_speed, err);
+    rwl_progress_clear(&progress);
+    return result;
+}
+
 /* Speed and memory, with this model the only one open. */
 static int measure_alone(const struct options *options, struct rwl_evaluation *model,
                          struct rwl_error *err)
 {
     struct rwl_batch_model opened;
-    struct rwl_progress progress;
-    int result = open_model(options, model->path, &opened, err);
+    int result = open_model(&options->run, model->path, &opened, err);
     if (result)
         return result;
-    rwl_progress_start(&progress, model->label);
     result = describe(&opened, model, err);
-    if (!result && options->speed_tokens)
-        result = rwl_speed_measure(&opened, (uint64_t)options->speed_tokens, rwl_progress_show,
-                                   &progress, &model->speed, err);
-    rwl_progress_clear(&progress);
+    if (!result)
+        result = measure_speed(&opened, (uint64_t)options->speed_tokens, model->label,
+                               &model->speed, err);
+    close_model(&opened);
+    return result;
+}
+
+static int measure_base_alone(const struct options *options, struct rwl_report *report,
+                              struct rwl_error *err)
+{
+    const struct rwl_run_options run = base_run(options);
+    struct rwl_batch_model opened;
+    if (!report->base_path)
+        return 0;
+    int result = open_model(&run, report->base_path, &opened, err);
+    if (result)
+        return result;
+    report->base_file_bytes = rwl_model_file_size(rwl_model_get_file(opened.model));
+    result = measure_speed(&opened, (uint64_t)options->speed_tokens, report->base_path,
+                           &report->base_speed, err);
     close_model(&opened);
     return result;
 }
@@ -200,13 +244,12 @@ static int score_all(const struct options *options, struct rwl_report *report,
 {
     struct rwl_batch_model models[RWL_BATCH_MODELS] = { 0 };
     size_t count = report->base_path ? 2 : 1;
+    const struct rwl_run_options run = base_run(options);
     int result = 0;
     if (report->base_path)
-        result = open_model(options, report->base_path, &models[1], err);
-    if (!result && report->base_path)
-        report->base_file_bytes = rwl_model_file_size(rwl_model_get_file(models[1].model));
+        result = open_model(&run, report->base_path, &models[1], err);
     for (size_t i = 0; i < report->count && !result; i++) {
-        result = open_model(options, report->models[i].path, &models[0], err);
+        result = open_model(&options->run, report->models[i].path, &models[0], err);
         if (!result)
             result = score(models, count, report, &report->models[i], err);
         close_model(&models[0]);
@@ -273,6 +316,7 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
         .commands_path = path_of(&options->commands),
         .limit = (uint64_t)options->limit,
         .base_path = path_of(&options->base),
+        .layers = options->layers,
     };
     if (!report.models)
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the models' figures");
@@ -283,6 +327,8 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
         result = check_files(&report, err);
     for (size_t i = 0; i < report.count && !result; i++)
         result = measure_alone(options, &report.models[i], err);
+    if (!result)
+        result = measure_base_alone(options, &report, err);
     if (!result)
         result = score_all(options, &report, err);
     if (!result && options->html.size)
@@ -296,10 +342,10 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
 const struct rwl_verb rwl_verb_evaluate = {
     .name = "evaluate",
     .arguments = "MODEL...",
-    .doc = "Measures what models cost and how good they are: file size, bytes read a token, memory "
-           "and speed always; perplexity, LAMBADA, exact match and the difference from a base "
-           "model as the options ask. All but speed and memory is the same on every run, with any "
-           "number of threads.",
+    .doc = "Measures what models cost and how good they are: file size, memory, speed and what is "
+           "read of the weights always; perplexity, LAMBADA, exact match and the difference from a "
+           "base model as the options ask. All but speed and memory is the same on every run, with "
+           "any number of threads.",
     .min_arguments = 1,
     .max_arguments = MAX_MODELS,
     .rows = rows,

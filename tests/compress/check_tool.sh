@@ -166,6 +166,11 @@ for threads in 1 2; do
         --html "$folder/page.html" >"$folder/json$threads"
 done
 cmp -s "$folder/json1" "$folder/json2" || fail "threads change an evaluation"
+grep -q '"speed"' "$folder/json1" && fail "evaluate measures speed though it must not"
+expect 0 '^layer 1 +100.0 / - +100.0 / -$' evaluate "$tiny" "$demo" --layers --speed-tokens 2 \
+    --weight-bytes mapped --full-head
+expect 0 '^Memory saving, times +[0-9.]+$' evaluate "$tiny" --text "$folder/text" --base "$tiny" \
+    --speed-tokens 2
 grep -Eq '"top1_agreement": 1.0' "$folder/json1" || fail "evaluate: a model differs from itself"
 grep -q '</html>' "$folder/page.html" || fail "evaluate wrote no page"
 grep -Eq '<script|(src|href)=|url\(' "$folder/page.html" && fail "the page is not self-contained"

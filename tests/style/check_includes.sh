@@ -18,6 +18,7 @@ BEGIN {
     allowed["client"] = "base proto"
     allowed["daemon"] = "base config engine proto"
     # Libraries that only some places know.
+    users["lapacke.h"] = "compress/low_rank.c"
     users["uv.h"] = "daemon/"
     users["yaml.h"] = "config/"
     users["msgpack.h"] = "proto/ engine/metadata.c"

@@ -6,8 +6,8 @@
 #include "compress/compress.h"
 
 #include "base/error.h"
+#include "compress/calibration.h"
 #include "compress/compress_write.h"
-#include "compress/moments.h"
 #include "engine/model.h"
 #include "engine/pool.h"
 
@@ -84,7 +84,7 @@ static bool wants_calibration(const struct rwl_compress_plan *plan)
 {
     for (uint32_t i = 0; i < plan->count; i++)
         for (uint32_t j = 0; j < plan->changes[i].from_count; j++)
-            if (plan->changes[i].moments[j])
+            if (plan->changes[i].moments[j] || plan->changes[i].sample[j])
                 return true;
     return false;
 }
@@ -96,12 +96,14 @@ static int describe(struct rwl_compress_plan *plan, struct rwl_error *err)
     char text[300];
 
     int size = snprintf(text, sizeof text, "%s", options->preset);
-    if (wants_calibration(plan) && options->calibration)
-        size += snprintf(text + size, sizeof text - (size_t)size,
-                         ", errors compensated by calibration on %zu bytes of text",
-                         options->calibration_bytes);
-    else if (wants_calibration(plan))
+    if (wants_calibration(plan) && !options->calibrate)
         size += snprintf(text + size, sizeof text - (size_t)size, ", rounded to nearest");
+    else if (wants_calibration(plan) && options->text)
+        size += snprintf(text + size, sizeof text - (size_t)size,
+                         ", calibrated on %zu bytes of text", options->text_bytes);
+    else if (wants_calibration(plan))
+        size += snprintf(text + size, sizeof text - (size_t)size,
+                         ", calibrated on text of the model's own");
     plan->metadata.compression = rwl_arena_copy(&plan->arena, text, (size_t)size);
     return plan->metadata.compression ? 0 : fail_memory(err);
 }
@@ -155,25 +157,46 @@ static void show_calibration(void *context, uint64_t done, uint64_t total)
         options->progress(options->context, "calibration", done, total);
 }
 
+/* What the changes wish to know. Returns how much that is. */
+static uint32_t list_wishes(const struct rwl_compress_plan *plan,
+                            struct rwl_calibration_wish *ret_wishes)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < plan->count; i++)
+        for (uint32_t j = 0; j < plan->changes[i].from_count; j++) {
+            const struct rwl_change *change = &plan->changes[i];
+            if (change->moments[j] || change->sample[j])
+                ret_wishes[count++] =
+                    (struct rwl_calibration_wish){ change->from[j], change->moments[j],
+                                                   change->sample[j] };
+        }
+    return count;
+}
+
 static int calibrate(struct rwl_work *work, struct rwl_error *err)
 {
     const struct rwl_compress_plan *plan = work->plan;
     const struct rwl_compress_options *options = plan->options;
     const uint32_t most = rwl_model_get_metadata(plan->model)->tensor_count;
-    uint32_t count = 0, *tensors = malloc((most + (size_t)1) * sizeof *tensors);
+    struct rwl_calibration_wish *wishes = malloc((most + (size_t)1) * sizeof *wishes);
+    const struct rwl_calibration_options how = {
+        .text = options->text,
+        .size = options->text_bytes,
+        .tokens = options->calibration_tokens,
+        .threads = options->threads,
+        .progress = show_calibration,
+        .context = (void *)(uintptr_t)options,
+    };
 
-    if (!tensors)
+    if (!wishes)
         return fail_memory(err);
-    for (uint32_t i = 0; i < plan->count; i++)
-        for (uint32_t j = 0; j < plan->changes[i].from_count; j++)
-            if (plan->changes[i].moments[j])
-                tensors[count++] = plan->changes[i].from[j];
-    int result = rwl_moments_collect(plan->model, tensors, count, options->calibration,
-                                     options->calibration_bytes, options->threads, show_calibration,
-                                     (void *)(uintptr_t)options, &work->moments, err);
-    free(tensors);
-    if (result == RWL_ERR_BAD_FILE)
-        rwl_error_prefix(err, "%s", options->calibration_name);
+    const uint32_t count = list_wishes(plan, wishes);
+    int result =
+        count ? rwl_calibration_collect(plan->model, wishes, count, &how, &work->calibration, err)
+              : 0;
+    free(wishes);
+    if (result == RWL_ERR_BAD_FILE && options->text)
+        rwl_error_prefix(err, "%s", options->text_name);
     return result;
 }
 
@@ -185,8 +208,7 @@ static int write_changes(struct rwl_work *work, struct rwl_error *err)
         const struct rwl_change *change = &work->plan->changes[i];
         if (change->from_count)
             result = change->encode(work, change, err);
-        for (uint32_t j = 0; j < change->from_count; j++)
-            rwl_work_release(work, change, j);
+        rwl_work_release(work, change);
     }
     return result;
 }
@@ -198,7 +220,7 @@ int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct 
     size_t size;
     const void *vocabulary = rwl_model_file_vocabulary(rwl_model_get_file(plan->model), &size);
 
-    int result = wants_calibration(plan) && plan->options->calibration ? calibrate(&work, err) : 0;
+    int result = plan->options->calibrate ? calibrate(&work, err) : 0;
     if (!result)
         result = rwl_pool_create(wanted ? wanted : cpus, &work.pool, err);
     if (!result)
@@ -212,6 +234,6 @@ int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct 
             result = rwl_model_writer_commit(work.writer, err);
     }
     rwl_pool_destroy(work.pool);
-    rwl_moments_destroy(work.moments);
+    rwl_calibration_destroy(work.calibration);
     return result;
 }

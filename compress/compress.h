@@ -55,11 +55,16 @@ const struct rwl_compress_preset *rwl_compress_find_preset(const char *name);
 
 struct rwl_compress_options {
     struct rwl_compress_choices choices;
-    const char *preset;      /* what the choices are called, for the file's description */
-    const char *calibration; /* a text that stands for what the model will read, or NULL: none */
-    size_t calibration_bytes;
-    const char *calibration_name; /* of the text, for error lines */
-    uint32_t threads;             /* 0: one a CPU */
+    const char *preset; /* what the choices are called, for the file's description */
+
+    /* Whether the model reads a text first, which passes learn from: one that stands for what it
+     * will read, or, NULL, one that it writes itself. */
+    bool calibrate;
+    const char *text;
+    size_t text_bytes;
+    const char *text_name;       /* for error lines */
+    uint64_t calibration_tokens; /* read at most; 0: calibration.h */
+    uint32_t threads;            /* 0: one a CPU */
 
     /* NULL, or called with what is being done (a text that stays) and how much of it is. */
     void (*progress)(void *context, const char *what, uint64_t done, uint64_t total);

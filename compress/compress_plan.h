@@ -39,9 +39,9 @@ struct rwl_change {
     uint32_t to_count;
     uint32_t first; /* number of to[0] in the new file */
 
-    /* What the encoder wants to know of the inputs that matrices meet (calibration.h). It must do
-     * without where the user gives no text. */
-    bool moments[RWL_CHANGE_SOURCES]; /* second moments */
+    /* What the encoder wishes to know of the sources' inputs (calibration.h): second moments,
+     * a sample. It must do without where the user wants no calibration. */
+    bool moments[RWL_CHANGE_SOURCES], sample[RWL_CHANGE_SOURCES];
 };
 
 struct rwl_compress_plan {

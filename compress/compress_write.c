@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "compress/moments.h"
+#include "compress/calibration.h"
 #include "compress/quantise.h"
 #include "engine/float16.h"
 #include "engine/model.h"
@@ -36,13 +36,13 @@ int rwl_work_put(struct rwl_work *work, const struct rwl_change *change, uint32_
 
 const float *rwl_work_feedback(struct rwl_work *work, const struct rwl_change *change, uint32_t i)
 {
-    return work->moments ? rwl_moments_factor(work->moments, change->from[i]) : NULL;
+    return work->calibration ? rwl_calibration_factor(work->calibration, change->from[i]) : NULL;
 }
 
-void rwl_work_release(struct rwl_work *work, const struct rwl_change *change, uint32_t i)
+void rwl_work_release(struct rwl_work *work, const struct rwl_change *change)
 {
-    if (work->moments)
-        rwl_moments_release(work->moments, change->from[i]);
+    for (uint32_t i = 0; i < change->from_count && work->calibration; i++)
+        rwl_calibration_release(work->calibration, change->from[i]);
 }
 
 int rwl_encode_copy(struct rwl_work *work, const struct rwl_change *change, struct rwl_error *err)

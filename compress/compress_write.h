@@ -8,8 +8,8 @@
 
 #include "compress/compress_plan.h"
 
+struct rwl_calibration;
 struct rwl_model_writer;
-struct rwl_moments;
 struct rwl_pool;
 
 /* One file being written. */
@@ -17,8 +17,8 @@ struct rwl_work {
     struct rwl_compress_plan *plan;
     struct rwl_model_writer *writer;
     struct rwl_pool *pool;
-    struct rwl_moments *moments; /* of the matrices that changes want them of; NULL: no text */
-    uint64_t done;               /* bytes put */
+    struct rwl_calibration *calibration; /* what changes wish to know; NULL: there is none */
+    uint64_t done;                       /* bytes put */
 };
 
 /* Puts bytes of tensor `target` of a change. */
@@ -26,9 +26,10 @@ int rwl_work_put(struct rwl_work *work, const struct rwl_change *change, uint32_
                  uint64_t offset, const void *data, size_t size, struct rwl_error *err);
 
 /* F of the moments of source i's input (quantise.h), or NULL where there are none. The moments are
- * used up; rwl_work_release gives their memory back. */
+ * used up. */
 const float *rwl_work_feedback(struct rwl_work *work, const struct rwl_change *change, uint32_t i);
-void rwl_work_release(struct rwl_work *work, const struct rwl_change *change, uint32_t i);
+/* Gives the memory of all that was collected for a change back. */
+void rwl_work_release(struct rwl_work *work, const struct rwl_change *change);
 
 /* Rows of numbers, from a tensor or made. */
 struct rwl_float_rows {

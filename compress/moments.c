@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The engine shows every product's input to all its workers; each adds up rows of its own. */
+/* Every worker adds up rows of its own; factors are computed when they are asked for. */
 #include "compress/moments.h"
 
 #include "base/error.h"
-#include "compress/perplexity.h"
 #include "engine/engine.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
@@ -11,10 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum {
-    STEP_TOKENS = 64,
-    PANEL = 64, /* columns of the factor that stay in the cache */
-};
+enum { PANEL = 64 }; /* columns of the factor that stay in the cache */
 
 /* Of the mean diagonal: what the text did not show may yet come. */
 static const float DAMPING = 0.01f;
@@ -55,16 +51,15 @@ static void add_tokens(struct moment *moment, const struct rwl_observation *seen
         }
 }
 
-static void observe(void *context, const struct rwl_observation *seen)
+void rwl_moments_observe(struct rwl_moments *moments, const struct rwl_observation *seen)
 {
-    struct rwl_moments *moments = context;
     for (uint32_t i = 0; i < moments->count; i++)
         if (moments->at[i].weights == seen->weights)
             add_tokens(&moments->at[i], seen);
 }
 
-static int allocate(const struct rwl_model *model, const uint32_t *tensors, uint32_t count,
-                    struct rwl_moments **ret_moments, struct rwl_error *err)
+int rwl_moments_create(const struct rwl_model *model, const uint32_t *tensors, uint32_t count,
+                       struct rwl_moments **ret_moments, struct rwl_error *err)
 {
     const struct rwl_metadata *metadata = rwl_model_get_metadata(model);
     struct rwl_moments *moments = calloc(1, sizeof *moments + count * sizeof *moments->at);
@@ -86,34 +81,6 @@ static int allocate(const struct rwl_model *model, const uint32_t *tensors, uint
     }
     *ret_moments = moments;
     return 0;
-}
-
-int rwl_moments_collect(const struct rwl_model *model, const uint32_t *tensors, uint32_t count,
-                        const char *text, size_t size, uint32_t threads,
-                        void (*progress)(void *context, uint64_t done, uint64_t total),
-                        void *context, struct rwl_moments **ret_moments, struct rwl_error *err)
-{
-    const struct rwl_engine_options options = { .threads = threads, .max_tokens = STEP_TOKENS };
-    struct rwl_moments *moments = NULL;
-    struct rwl_engine *engine = NULL;
-    struct rwl_perplexity unused;
-
-    int result = allocate(model, tensors, count, &moments, err);
-    if (!result)
-        result = rwl_engine_create(model, &options, &engine, err);
-    if (!result) {
-        rwl_engine_observe(engine, observe, moments);
-        const struct rwl_batch_model read = { .model = model, .engine = engine };
-        const struct rwl_perplexity_options how = { .progress = progress,
-                                                    .progress_context = context };
-        result = rwl_perplexity_measure(&read, 1, text, size, &how, &unused, err);
-    }
-    rwl_engine_destroy(engine);
-    if (result)
-        rwl_moments_destroy(moments);
-    else
-        *ret_moments = moments;
-    return result;
 }
 
 void rwl_moments_destroy(struct rwl_moments *moments)
@@ -159,6 +126,12 @@ static struct moment *find(struct rwl_moments *moments, uint32_t tensor)
         if (moments->at[i].tensor == tensor)
             return &moments->at[i];
     return NULL;
+}
+
+const float *rwl_moments_get(struct rwl_moments *moments, uint32_t tensor)
+{
+    const struct moment *moment = find(moments, tensor);
+    return moment ? moment->h : NULL;
 }
 
 const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor)

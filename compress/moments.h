@@ -13,19 +13,21 @@
 struct rwl_error;
 struct rwl_model;
 struct rwl_moments;
+struct rwl_observation;
 
-/* Reads the text (documents as in perplexity.h) and collects for the tensors of these indices in
- * the model's metadata, matrices of the mapped sections. The result does not depend on threads.
- * progress may be NULL. */
-int rwl_moments_collect(const struct rwl_model *model, const uint32_t *tensors, uint32_t count,
-                        const char *text, size_t size, uint32_t threads,
-                        void (*progress)(void *context, uint64_t done, uint64_t total),
-                        void *context, struct rwl_moments **ret_moments, struct rwl_error *err);
+/* For the tensors of these numbers in the model's metadata, matrices of the mapped sections. */
+int rwl_moments_create(const struct rwl_model *model, const uint32_t *tensors, uint32_t count,
+                       struct rwl_moments **ret_moments, struct rwl_error *err);
 void rwl_moments_destroy(struct rwl_moments *moments);
 
-/* The unit lower triangular F of H + damping = F D F^T of a tensor, by its number in the metadata,
- * packed row by row; NULL where none were collected. Takes the place of H: once for each. Until
- * rwl_moments_release, which frees them. */
+/* Adds what a worker of the engine is shown; all its workers must be told. The sums do not depend
+ * on how many there are. */
+void rwl_moments_observe(struct rwl_moments *moments, const struct rwl_observation *seen);
+
+/* H of a tensor, packed row by row: row i has i + 1 numbers. NULL where none were collected. */
+const float *rwl_moments_get(struct rwl_moments *moments, uint32_t tensor);
+/* The unit lower triangular F of H + damping = F D F^T, packed likewise. Takes the place of H:
+ * once for each. Until rwl_moments_release, which frees them. */
 const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor);
 void rwl_moments_release(struct rwl_moments *moments, uint32_t tensor);
 

@@ -16,7 +16,8 @@ enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36 };
 struct options {
     struct rwl_str output, preset, calibration;
     struct rwl_str projections, loras, ffn, head, embedding;
-    int64_t threads;
+    bool calibrate;
+    int64_t calibration_tokens, threads;
     bool dry_run, quiet;
 };
 #define BITS "keep|q8|q4"
@@ -35,12 +36,15 @@ static const struct rwl_field rows[] = {
     RWL_STR(S, ffn, .choices = BITS, .doc = "Key and value of the channel mix, likewise."),
     RWL_STR(S, head, .choices = BITS, .doc = "The output matrix, likewise."),
     RWL_STR(S, embedding, .choices = BITS, .doc = "The input matrix, likewise."),
+    RWL_BOOL(S, calibrate, .def.b = true,
+             .doc = "The model reads a text first. Rounding then makes up for each error in the "
+                    "numbers still to come, weighted by the activations seen. Without it each "
+                    "number is rounded by itself."),
     RWL_STR(S, calibration,
-            .doc =
-                "A text like what the model will read, documents divided by NUL bytes. The model "
-                "reads it first, and rounding then makes up for each error in the numbers still "
-                "to come, weighted by the activations seen. Without it each number is rounded "
-                "by itself."),
+            .doc = "A text like what the model will read, documents divided by NUL bytes. Without "
+                   "it the model reads what it writes itself meanwhile."),
+    RWL_I64(S, calibration_tokens, .min = 0, .max = 1e9,
+            .doc = "Read at most so many tokens; 0: the whole text, or 32768 of the model's own."),
     RWL_I64(S, threads, .min = 0, .max = 256,
             .doc = "Threads that compute; 0: one a CPU. The file is the same with any number."),
     RWL_BOOL(S, dry_run, .doc = "Print what would become of the tensors and write nothing."),
@@ -146,6 +150,9 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     struct rwl_compress_options compress = {
         .choices = choose(options),
         .preset = options->preset.data,
+        .calibrate = options->calibrate,
+        .text_name = options->calibration.data,
+        .calibration_tokens = (uint64_t)options->calibration_tokens,
         .threads = (uint32_t)options->threads,
         .progress = show_progress,
         .context = &progress,
@@ -159,9 +166,8 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     int result = rwl_model_open(arguments[0], &model, err);
     if (!result && options->calibration.size)
         result = rwl_file_load(options->calibration.data, MAX_TEXT_BYTES, &text,
-                               &compress.calibration_bytes, err);
-    compress.calibration = text;
-    compress.calibration_name = options->calibration.data;
+                               &compress.text_bytes, err);
+    compress.text = text;
     if (!result)
         result = rwl_compress_plan_create(model, &compress, &plan, err);
     if (!result)

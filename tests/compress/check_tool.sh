@@ -100,23 +100,30 @@ expect 0 '^all +18895872 +16221696 +201$' \
 expect 0 '^emb.weight f16 +4194304  emb.weight q8r +2228224 +1$' \
     compress "$demo" --dry-run --embedding q8
 for preset in q8 q4; do
-    expect 0 '' compress "$demo" -o "$folder/$preset.rwkvl" --preset $preset --threads 1
-    expect 0 '' compress "$demo" --output "$folder/again.rwkvl" --preset $preset --threads 3
+    expect 0 '' compress "$demo" -o "$folder/$preset.rwkvl" --preset $preset --threads 1 \
+        --no-calibrate
+    expect 0 '' compress "$demo" --output "$folder/again.rwkvl" --preset $preset --threads 3 \
+        --no-calibrate
     cmp -s "$folder/$preset.rwkvl" "$folder/again.rwkvl" || fail "$preset: threads change the file"
     expect 0 "^  head +$preset +1 tensors" info --verify "$folder/$preset.rwkvl"
     expect 1 "is $preset already" compress "$folder/$preset.rwkvl" -o "$folder/x.rwkvl"
 done
+expect 0 'q4, rounded to nearest' info "$folder/q4.rwkvl"
 head -c 3000 "$models/valid.txt" >"$folder/text"
 for threads in 1 2; do
     expect 0 '' compress "$demo" -o "$folder/calibrated$threads.rwkvl" --preset q4 \
         --threads $threads --calibration "$folder/text"
+    expect 0 '' compress "$demo" -o "$folder/own$threads.rwkvl" --preset q4 \
+        --threads $threads --calibration-tokens 100
 done
 cmp -s "$folder/calibrated1.rwkvl" "$folder/calibrated2.rwkvl" || fail "threads change calibration"
+cmp -s "$folder/own1.rwkvl" "$folder/own2.rwkvl" || fail "threads change the model's own text"
 cmp -s "$folder/calibrated1.rwkvl" "$folder/q4.rwkvl" && fail "calibration changes nothing"
-expect 0 'q4, errors compensated by calibration on 3000 bytes' info "$folder/calibrated1.rwkvl"
-printf '\0' >"$folder/short"
-expect 1 'short: the text has no token to predict' compress "$demo" -o "$folder/x.rwkvl" \
-    --calibration "$folder/short"
+expect 0 'q4, calibrated on 3000 bytes of text' info "$folder/calibrated1.rwkvl"
+expect 0 "q4, calibrated on text of the model's own" info "$folder/own1.rwkvl"
+printf '\0' >"$folder/empty"
+expect 1 'empty: the text has no token to read' compress "$demo" -o "$folder/x.rwkvl" \
+    --calibration "$folder/empty"
 [ ! -e "$folder/x.rwkvl" ] || fail "compress left a file behind"
 
 prompt=$(printf 'User: back up 2 meters now\n\nAssistant:')

@@ -281,6 +281,7 @@ void rwl_arch_sparse(const struct rwl_hparams *hparams, int which, uint32_t laye
         { "head.clusters.bias", RWL_KIND_VECTOR, RWL_SECTION_VECTORS, 1, { 0 } },
         { "head.clusters.tokens", RWL_KIND_NUMBERS, RWL_SECTION_VECTORS, 1, { v } },
         { "head.clusters.shares", RWL_KIND_HALVES, RWL_SECTION_VECTORS, 1, { v } },
+        { "head.planes", RWL_KIND_PLANES, RWL_SECTION_HEAD, 2, { v, c } },
     };
 
     assert(which >= 0 && which < RWL_SPARSE_COUNT);

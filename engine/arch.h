@@ -117,7 +117,8 @@ struct rwl_weights {
     struct rwl_matrix head;                   /* [V][C] */
     const struct rwl_tensor *head_tensor;     /* the same */
     struct rwl_clusters clusters;
-    struct rwl_layer *layers; /* [L], owned by the model */
+    struct rwl_matrix head_planes; /* [V][C] p1 or p2: estimates of the logits; or absent */
+    struct rwl_layer *layers;      /* [L], owned by the model */
 };
 
 /* In what versions differ other than by the tensors they have. */
@@ -193,6 +194,7 @@ enum {
     RWL_SPARSE_CLUSTER_BIAS,
     RWL_SPARSE_CLUSTER_TOKENS,
     RWL_SPARSE_CLUSTER_SHARES,
+    RWL_SPARSE_HEAD_PLANES, /* for a head without clusters */
     RWL_SPARSE_COUNT
 };
 /* What such a tensor is: name, section and shape, 0 for the sizes K and h that are its own. */

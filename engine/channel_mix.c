@@ -45,6 +45,10 @@ void rwl_channel_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t work
 
     shift_rows(pass, pool, worker, number);
     keep_shift(pass, worker, number);
+    if (layer->neurons.tensor || layer->value_rows.tensor) {
+        rwl_sparse_mix(pass, pool, worker, number);
+        return;
+    }
     rwl_plan_projection(pass, &keys, &layer->ffn_key, pass->shifted[RWL_MIX_K],
                         (struct rwl_job){ .unary = RWL_UNARY_RELU_SQUARE, .out = pass->ffn_key });
     if (gated)

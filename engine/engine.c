@@ -7,8 +7,10 @@
 
 #include "base/error.h"
 #include "engine/forward.h"
+#include "engine/weight_store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     MAX_THREADS = 256,
@@ -19,14 +21,35 @@ enum {
 
 struct rwl_engine {
     const struct rwl_model *model;
+    struct rwl_weight_store *store;
     struct rwl_pool *pool;
     struct rwl_pass *pass;
+
+    /* Bytes of tensors that every step reads: of the layers, of the head, of one embedding row. */
+    uint64_t layers_bytes, head_bytes, row_bytes;
+    uint64_t steps, tokens, dense_bytes; /* since the counts began */
+    struct rwl_engine_activity misses;   /* before that */
 };
 
 static uint32_t default_threads(void)
 {
     uint32_t cpus = rwl_pool_cpus();
     return cpus < DEFAULT_MOST_THREADS ? cpus : DEFAULT_MOST_THREADS;
+}
+
+static void count_bytes(struct rwl_engine *engine)
+{
+    const struct rwl_metadata *metadata = rwl_model_get_metadata(engine->model);
+
+    for (uint32_t i = 0; i < metadata->tensor_count; i++) {
+        const struct rwl_tensor *tensor = &metadata->tensors[i];
+        if (tensor->section == RWL_SECTION_EMBEDDING)
+            engine->row_bytes = tensor->size / tensor->shape[0];
+        else if (tensor->section == RWL_SECTION_HEAD)
+            engine->head_bytes += tensor->size;
+        else if (rwl_section_is_hot(tensor->section))
+            engine->layers_bytes += tensor->size;
+    }
 }
 
 int rwl_engine_create(const struct rwl_model *model, const struct rwl_engine_options *options,
@@ -53,7 +76,11 @@ int rwl_engine_create(const struct rwl_model *model, const struct rwl_engine_opt
     if (!engine)
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine");
     engine->model = model;
-    if ((status = rwl_pass_create(model, cpu, threads, tokens, &engine->pass, err)) != 0 ||
+    count_bytes(engine);
+    if ((status = rwl_weight_store_create(model, options->weight_bytes, options->embedding_rows,
+                                          &engine->store, err)) != 0 ||
+        (status = rwl_pass_create(model, engine->store, cpu, threads, tokens, &engine->pass,
+                                  err)) != 0 ||
         (status = rwl_pool_create(threads, &engine->pool, err)) != 0) {
         rwl_engine_destroy(engine);
         return status;
@@ -68,6 +95,7 @@ void rwl_engine_destroy(struct rwl_engine *engine)
         return;
     rwl_pool_destroy(engine->pool);
     rwl_pass_destroy(engine->pass);
+    rwl_weight_store_destroy(engine->store);
     free(engine);
 }
 
@@ -152,6 +180,7 @@ static int add_item(struct rwl_pass *pass, const struct rwl_step_item *item, str
         pass->rows[row] = (struct rwl_row){ .state = item->state, .first = i == 0, .last = last };
         if (item->logits && (last || item->all_logits)) {
             pass->logits_rows[pass->logits_count] = row;
+            pass->logits_full[pass->logits_count] = item->full_head;
             pass->logits[pass->logits_count++] =
                 item->logits + (item->all_logits ? i * (size_t)vocab_size : 0);
         }
@@ -171,6 +200,7 @@ int rwl_engine_step(struct rwl_engine *engine, const struct rwl_step_item *items
     if (status || count == 0)
         return status;
     pass->row_count = pass->span_count = pass->logits_count = 0;
+    pass->step++;
     for (size_t i = 0; i < count; i++) {
         status = add_item(pass, &items[i], err);
         if (status)
@@ -179,29 +209,77 @@ int rwl_engine_step(struct rwl_engine *engine, const struct rwl_step_item *items
     rwl_pool_run(engine->pool, rwl_forward, pass);
     for (size_t i = 0; i < count; i++)
         items[i].state->tokens += items[i].count;
+    engine->steps++;
+    engine->tokens += pass->row_count;
+    engine->dense_bytes += engine->layers_bytes + (pass->logits_count ? engine->head_bytes : 0) +
+                           pass->row_count * engine->row_bytes;
     return 0;
 }
 
+/* What it holds and has read */
+
 void rwl_engine_memory(const struct rwl_engine *engine, struct rwl_engine_memory *ret_memory)
 {
-    (void)engine;
-    *ret_memory = (struct rwl_engine_memory){ 0 };
+    rwl_weight_store_memory(engine->store, ret_memory);
 }
 
-void rwl_engine_activity(const struct rwl_engine *engine, struct rwl_engine_activity *ret_activity)
+/* Of one layer, or of the head, all workers together. */
+static struct rwl_tally sum_tallies(const struct rwl_engine *engine, uint32_t place)
 {
-    (void)engine;
-    *ret_activity = (struct rwl_engine_activity){ 0 };
+    struct rwl_tally sum = { 0 };
+
+    for (uint32_t worker = 0; worker < engine->pass->threads; worker++) {
+        const struct rwl_tally *tally = rwl_pass_tally(engine->pass, worker, place);
+        sum.rows += tally->rows;
+        sum.read += tally->read;
+        sum.active += tally->active;
+        sum.bytes += tally->bytes;
+    }
+    return sum;
 }
 
 void rwl_engine_layer_activity(const struct rwl_engine *engine, uint32_t layer,
                                struct rwl_layer_activity *ret_activity)
 {
-    (void)engine, (void)layer;
-    *ret_activity = (struct rwl_layer_activity){ 0 };
+    const struct rwl_tally sum = sum_tallies(engine, layer);
+    *ret_activity =
+        (struct rwl_layer_activity){ .rows = sum.rows, .read = sum.read, .active = sum.active };
+}
+
+void rwl_engine_activity(const struct rwl_engine *engine, struct rwl_engine_activity *ret_activity)
+{
+    const uint32_t layers = engine->model->hparams.layers;
+    struct rwl_engine_activity activity;
+
+    rwl_weight_store_misses(engine->store, &activity);
+    activity = (struct rwl_engine_activity){
+        .steps = engine->steps,
+        .tokens = engine->tokens,
+        .weight_bytes = engine->dense_bytes,
+        .neuron_misses = activity.neuron_misses - engine->misses.neuron_misses,
+        .cluster_misses = activity.cluster_misses - engine->misses.cluster_misses,
+        .embedding_misses = activity.embedding_misses - engine->misses.embedding_misses,
+    };
+    for (uint32_t i = 0; i < layers; i++) {
+        const struct rwl_tally sum = sum_tallies(engine, i);
+        activity.ffn.rows += sum.rows;
+        activity.ffn.read += sum.read;
+        activity.ffn.active += sum.active;
+        activity.weight_bytes += sum.bytes;
+    }
+    const struct rwl_tally head = sum_tallies(engine, layers);
+    activity.logits = head.rows;
+    activity.clusters_read = head.read;
+    activity.weight_bytes += head.bytes;
+    *ret_activity = activity;
 }
 
 void rwl_engine_reset_activity(struct rwl_engine *engine)
 {
-    (void)engine;
+    const size_t places = engine->model->hparams.layers + (size_t)1;
+
+    memset(engine->pass->tallies, 0,
+           engine->pass->threads * places * sizeof(*engine->pass->tallies));
+    rwl_weight_store_misses(engine->store, &engine->misses);
+    engine->steps = engine->tokens = engine->dense_bytes = 0;
 }

@@ -1,185 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Embedding, layers, head; and the jobs the layers are made of. Memory for all of it is laid out
- * in one block at the start.
- */
+/* Embedding and layers, and the jobs the layers are made of. */
 #include "engine/forward.h"
 
 #include "base/bytes.h"
-#include "base/error.h"
-#include "engine/float16.h"
+#include "engine/weight_store.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* A piece of work is some rows of a matrix: for one input long enough to stream, for several
- * short enough to stay in the second cache while the inputs pass by. */
 enum {
-    CHUNK_ROWS = 64,        /* at most */
-    CHUNK_BYTES = 64 << 10, /* of weights, about */
-    STREAM_ROWS = 256,      /* the same for one input */
-    STREAM_BYTES = 256 << 10,
-    ROW_STEP = 8,         /* rows that kernels like to do together; of a strip */
-    QUANTISE_GROUPS = 32, /* of one input row in one piece of work */
+    CHUNK_BYTES = 64 << 10,   /* of weights in one piece of work, about */
+    STREAM_BYTES = 256 << 10, /* the same for one input */
+    ROW_STEP = 8,             /* rows that kernels like to do together; of a strip */
+    QUANTISE_GROUPS = 32,     /* of one input row in one piece of work */
 };
-
-/* Memory */
-
-static uint32_t low_rank_width(const struct rwl_projection *projection)
-{
-    return projection->down.rows;
-}
-
-/* Inner values of all low-rank products of a layer: more than are ever alive at once. */
-static uint64_t hidden_width(const struct rwl_layer *layer)
-{
-    const struct rwl_projection *projections[] = { &layer->receptance, &layer->key,
-                                                   &layer->value,      &layer->gate,
-                                                   &layer->output,     &layer->ffn_receptance,
-                                                   &layer->ffn_key,    &layer->ffn_value };
-    uint64_t width = (uint64_t)layer->maa_w1.rows + layer->decay_lora.w1.rows +
-                     layer->iclr_lora.w1.rows + layer->value_lora.w1.rows +
-                     layer->gate_lora.w1.rows;
-    for (size_t i = 0; i < sizeof(projections) / sizeof(*projections); i++)
-        width += low_rank_width(projections[i]);
-    return width;
-}
-
-/* Groups of all inputs of one list of jobs, for one row: at most the six shifted inputs of the
- * time mix, all inner values of low-rank products, or one vector. 0 where nothing is quantised. */
-static uint32_t count_groups(const struct rwl_pass *pass)
-{
-    const struct rwl_hparams *sizes = &pass->model->hparams;
-    const struct rwl_metadata *metadata = pass->model->metadata;
-    uint64_t counts[] = { rwl_groups(sizes->width) * RWL_MIX_COUNT, rwl_groups(sizes->ffn_width),
-                          rwl_groups(sizes->attention_width),
-                          rwl_groups(pass->hidden_width) + RWL_MAX_JOBS };
-    uint64_t most = 0;
-    bool any = false;
-
-    for (uint32_t i = 0; i < metadata->tensor_count; i++)
-        any = any || rwl_encoding_is_quantised(metadata->tensors[i].encoding);
-    for (size_t i = 0; any && i < sizeof(counts) / sizeof(*counts); i++)
-        most = counts[i] > most ? counts[i] : most;
-    return (uint32_t)most;
-}
-
-struct piece {
-    void *target; /* a pointer to the pointer to set */
-    uint64_t count, size;
-};
-
-/* Sums up the pieces, each on its own cache lines; with memory, also hands them out. */
-static bool lay_out(const struct piece *pieces, size_t count, char *memory, uint64_t *ret_bytes)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t size;
-        if (memory) {
-            void *at = memory + bytes;
-            memcpy(pieces[i].target, &at, sizeof(at));
-        }
-        if (!rwl_mul_u64(pieces[i].count, pieces[i].size, &size) ||
-            !rwl_add_u64(bytes, size, &bytes) || !rwl_add_u64(bytes, 64, &bytes))
-            return false;
-        bytes &= ~(uint64_t)63;
-    }
-    *ret_bytes = bytes;
-    return bytes <= SIZE_MAX / 2;
-}
-
-static int allocate(struct rwl_pass *pass, struct rwl_error *err)
-{
-    const struct rwl_hparams *sizes = &pass->model->hparams;
-    const uint64_t t = pass->max_rows, c = t * sizes->width, a = t * sizes->attention_width;
-    const uint64_t f = t * sizes->ffn_width, number = sizeof(float);
-    const uint64_t groups = (t > pass->threads ? t : pass->threads) * (uint64_t)pass->group_count;
-    uint64_t bytes;
-    void *memory;
-
-    pass->worker_floats = (t > 4 ? (size_t)t * CHUNK_ROWS : STREAM_ROWS) + sizes->width;
-    pass->worker_floats = (pass->worker_floats + 15) & ~(size_t)15;
-    struct piece pieces[32 + RWL_MAX_JOBS] = {
-        { &pass->rows, t, sizeof(*pass->rows) },
-        { &pass->spans, t, sizeof(*pass->spans) },
-        { &pass->logits_rows, t, sizeof(*pass->logits_rows) },
-        { &pass->logits, t, sizeof(*pass->logits) },
-        { &pass->x, c, number },
-        { &pass->xn, c, number },
-        { &pass->delta, c, number },
-        { &pass->r, a, number },
-        { &pass->k, a, number },
-        { &pass->v, a, number },
-        { &pass->g, a, number },
-        { &pass->y, a, number },
-        { &pass->w, a, number },
-        { &pass->a, a, number },
-        { &pass->v_mix, a, number },
-        { &pass->c, a, number },
-        { &pass->v_first, a, number },
-        { &pass->ffn_key, f, number },
-        { &pass->ffn_gate, c, number },
-        { &pass->hidden, t * pass->hidden_width, number },
-        { &pass->last, c, number },
-        { &pass->groups, groups, sizeof(*pass->groups) },
-        { &pass->raw_row, sizes->width, number },
-        { &pass->worker_scratch, pass->threads * (uint64_t)pass->worker_floats, number },
-    };
-    size_t count = 24;
-    for (int i = 0; i < RWL_MIX_COUNT; i++)
-        pieces[count++] = (struct piece){ &pass->shifted[i], c, number };
-
-    /* The sum is a multiple of the alignment. */
-    if (!lay_out(pieces, count, NULL, &bytes) || !(memory = aligned_alloc(64, (size_t)bytes)))
-        return rwl_error_set(err, RWL_ERR_NOMEM,
-                             "no memory for the activations of %u tokens and %u threads",
-                             (unsigned)pass->max_rows, (unsigned)pass->threads);
-    memset(memory, 0, (size_t)bytes);
-    lay_out(pieces, count, memory, &bytes);
-    pass->memory = memory;
-    pass->memory_bytes = (size_t)bytes;
-    return 0;
-}
-
-int rwl_pass_create(const struct rwl_model *model, uint32_t cpu, uint32_t threads,
-                    uint32_t max_rows, struct rwl_pass **ret_pass, struct rwl_error *err)
-{
-    struct rwl_pass *pass = calloc(1, sizeof(*pass));
-    if (!pass)
-        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine");
-    pass->model = model;
-    pass->threads = threads;
-    pass->max_rows = max_rows;
-    rwl_kernels_init(&pass->kernels, cpu);
-    for (uint32_t i = 0; i < model->hparams.layers; i++) {
-        uint64_t width = hidden_width(&model->weights.layers[i]);
-        if (width > pass->hidden_width)
-            pass->hidden_width = (uint32_t)width;
-    }
-    pass->group_count = count_groups(pass);
-    int status = allocate(pass, err);
-    if (status) {
-        rwl_pass_destroy(pass);
-        return status;
-    }
-    *ret_pass = pass;
-    return 0;
-}
-
-void rwl_pass_destroy(struct rwl_pass *pass)
-{
-    if (!pass)
-        return;
-    free(pass->memory);
-    free(pass);
-}
 
 /* Jobs */
 
-static float *scratch_of(const struct rwl_pass *pass, uint32_t worker)
+float *rwl_pass_scratch(const struct rwl_pass *pass, uint32_t worker)
 {
     return pass->worker_scratch + worker * pass->worker_floats;
+}
+
+struct rwl_tally *rwl_pass_tally(const struct rwl_pass *pass, uint32_t worker, uint32_t place)
+{
+    return &pass->tallies[worker * (pass->model->hparams.layers + (size_t)1) + place];
 }
 
 /* What follows the product, for n results of row `row` from matrix row `first` on. */
@@ -196,6 +41,8 @@ static void finish(const struct rwl_kernels *kernels, const struct rwl_job *job,
     if (job->bias)
         for (size_t i = 0; i < n; i++)
             result[i] += job->bias[first + i];
+    for (size_t i = 0; job->relu && i < n; i++)
+        result[i] = result[i] > 0 ? result[i] : 0;
     if (job->unary != RWL_UNARY_NONE)
         kernels->unary[job->unary](n, result);
     if (job->gate)
@@ -212,6 +59,8 @@ static uint64_t step_bytes(const struct rwl_matrix *matrix)
 {
     if (rwl_encoding_is_quantised(matrix->encoding))
         return rwl_strip_bytes(matrix->encoding, matrix->columns);
+    if (rwl_encoding_is_rows(matrix->encoding))
+        return ROW_STEP * rwl_row_bytes(matrix->encoding, matrix->columns);
     return (uint64_t)ROW_STEP * matrix->columns * (matrix->encoding == RWL_ENCODING_F16 ? 2 : 4);
 }
 
@@ -221,9 +70,9 @@ static void run_chunk(struct rwl_pass *pass, uint32_t worker, const struct rwl_j
 {
     const struct rwl_matrix *matrix = &job->matrix;
     const char *weights = (const char *)matrix->data + first / ROW_STEP * step_bytes(matrix);
-    float *results = scratch_of(pass, worker);
+    float *results = rwl_pass_scratch(pass, worker);
 
-    if (rwl_encoding_is_quantised(matrix->encoding))
+    if (rwl_encoding_takes_groups(matrix->encoding))
         pass->kernels.product[matrix->encoding](weights, n, matrix->columns, groups,
                                                 rwl_groups(matrix->columns), count, results, n);
     else
@@ -238,7 +87,7 @@ static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *jo
 {
     const uint64_t bytes = step_bytes(&job->matrix) * job->matrix.rows / ROW_STEP;
     const uint64_t threads = pass->threads;
-    const uint32_t most = count == 1 ? STREAM_ROWS : CHUNK_ROWS;
+    const uint32_t most = count == 1 ? RWL_STREAM_ROWS : RWL_CHUNK_ROWS;
     uint64_t turns = bytes / threads / (count == 1 ? STREAM_BYTES : CHUNK_BYTES) + 1;
 
     turns = turns < 2 ? 2 : turns;
@@ -249,8 +98,8 @@ static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *jo
 
 static bool same_input(const struct rwl_job *a, const struct rwl_job *b)
 {
-    return rwl_encoding_is_quantised(a->matrix.encoding) &&
-           rwl_encoding_is_quantised(b->matrix.encoding) && a->in == b->in &&
+    return rwl_encoding_takes_groups(a->matrix.encoding) &&
+           rwl_encoding_takes_groups(b->matrix.encoding) && a->in == b->in &&
            a->in_stride == b->in_stride && a->matrix.columns == b->matrix.columns;
 }
 
@@ -272,7 +121,7 @@ static void place_inputs(const struct rwl_jobs *jobs, uint32_t count, struct rwl
         for (uint32_t j = 0; j < i && !ret_groups[i]; j++)
             if (same_input(job, &jobs->jobs[j]))
                 ret_groups[i] = ret_groups[j];
-        if (ret_groups[i] || !rwl_encoding_is_quantised(job->matrix.encoding))
+        if (ret_groups[i] || !rwl_encoding_takes_groups(job->matrix.encoding))
             continue;
         const size_t groups = (size_t)rwl_groups(job->matrix.columns);
         ret_groups[i] = at;
@@ -370,7 +219,7 @@ void rwl_plan_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
     rwl_jobs_run(pass, pool, worker, &plan->second, pass->row_count);
 }
 
-static void add_job(struct rwl_jobs *jobs, struct rwl_job job)
+void rwl_jobs_add(struct rwl_jobs *jobs, struct rwl_job job)
 {
     assert(jobs->count < RWL_MAX_JOBS);
     if (job.out_stride == 0)
@@ -388,15 +237,15 @@ void rwl_plan_lora(const struct rwl_pass *pass, struct rwl_plan *plan, const str
 
     plan->hidden_used += w1->rows;
     assert(plan->hidden_used <= pass->hidden_width);
-    add_job(&plan->first, (struct rwl_job){ .matrix = *w1,
-                                            .in = in,
-                                            .unary = inner,
-                                            .out = hidden,
-                                            .out_stride = pass->hidden_width });
+    rwl_jobs_add(&plan->first, (struct rwl_job){ .matrix = *w1,
+                                                 .in = in,
+                                                 .unary = inner,
+                                                 .out = hidden,
+                                                 .out_stride = pass->hidden_width });
     job.matrix = *w2;
     job.in = hidden;
     job.in_stride = pass->hidden_width;
-    add_job(&plan->second, job);
+    rwl_jobs_add(&plan->second, job);
 }
 
 void rwl_plan_projection(const struct rwl_pass *pass, struct rwl_plan *plan,
@@ -406,7 +255,7 @@ void rwl_plan_projection(const struct rwl_pass *pass, struct rwl_plan *plan,
     if (!projection->down.data) {
         job.matrix = projection->up;
         job.in = in;
-        add_job(&plan->first, job);
+        rwl_jobs_add(&plan->first, job);
         return;
     }
     job.diag = projection->diag;
@@ -423,18 +272,14 @@ int rwl_forward_embed(struct rwl_pass *pass, uint32_t row, uint32_t token, struc
     const struct rwl_weights *weights = &pass->model->weights;
     const struct rwl_tensor *embedding = weights->embedding;
     const uint32_t width = pass->model->hparams.width;
-    const size_t row_bytes = (size_t)width * (embedding->encoding == RWL_ENCODING_F16 ? 2 : 4);
     float *x = pass->x + (size_t)row * width;
+    const void *stored;
 
-    int status = rwl_model_file_read(pass->model->file, embedding, token * (uint64_t)row_bytes,
-                                     pass->raw_row, row_bytes, err);
+    int status = rwl_weight_store_embedding(pass->store, token, &stored, err);
     if (status)
         return status;
-    if (embedding->encoding == RWL_ENCODING_F16)
-        for (uint32_t i = 0; i < width; i++)
-            x[i] = rwl_float16_widen(rwl_load_u16(pass->raw_row + 2 * (size_t)i));
-    else
-        memcpy(x, pass->raw_row, row_bytes);
+    memset(x, 0, width * sizeof(*x));
+    pass->kernels.add_row[embedding->encoding](stored, width, 0, width, 1, x);
     pass->kernels.norm(width, x, weights->ln0_weight, weights->ln0_bias,
                        pass->model->hparams.norm_eps, x);
     return 0;
@@ -446,7 +291,7 @@ void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, 
 {
     const size_t width = pass->model->hparams.width;
     const float eps = pass->model->hparams.norm_eps, *x = pass->x + row * width;
-    float *now = pass->xn + row * width, *before = scratch_of(pass, worker);
+    float *now = pass->xn + row * width, *before = rwl_pass_scratch(pass, worker);
 
     pass->kernels.norm(width, x, weight, bias, eps, now);
     *ret_now = now;
@@ -458,30 +303,21 @@ void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, 
     }
 }
 
-static void run_head(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
-{
-    const struct rwl_weights *weights = &pass->model->weights;
-    const size_t width = pass->model->hparams.width;
-    struct rwl_jobs jobs = { 0 };
-
-    for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
-        pass->kernels.norm(width, pass->x + pass->logits_rows[i] * width, weights->ln_out_weight,
-                           weights->ln_out_bias, pass->model->hparams.norm_eps,
-                           pass->last + i * width);
-    rwl_pool_barrier(pool);
-    add_job(&jobs,
-            (struct rwl_job){ .matrix = weights->head, .in = pass->last, .outs = pass->logits });
-    rwl_jobs_run(pass, pool, worker, &jobs, pass->logits_count);
-}
-
 void rwl_forward(struct rwl_pool *pool, uint32_t worker, void *arg)
 {
     struct rwl_pass *pass = arg;
 
-    for (uint32_t layer = 0; layer < pass->model->hparams.layers; layer++) {
+    const uint32_t layers = pass->model->hparams.layers;
+
+    for (uint32_t layer = 0; layer < layers; layer++) {
         rwl_time_mix(pass, pool, worker, layer);
         rwl_channel_mix(pass, pool, worker, layer);
+        if (worker == 0)
+            rwl_weight_store_leave(pass->store, layer, pass->row_count);
     }
-    if (pass->logits_count)
-        run_head(pass, pool, worker);
+    if (!pass->logits_count)
+        return;
+    rwl_head(pass, pool, worker);
+    if (worker == 0)
+        rwl_weight_store_leave(pass->store, layers, pass->logits_count);
 }

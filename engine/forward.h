@@ -5,8 +5,10 @@
  * phases end with barriers, and the work inside a phase is taken in pieces.
  *
  * Most phases are lists of jobs: a matrix applied to all rows, and what is done to the result.
- * forward.c runs jobs and knows embedding and head; time_mix.c and channel_mix.c say which jobs
- * a layer consists of, and hold what is not a matrix product.
+ * forward.c runs jobs and knows the embedding; time_mix.c and channel_mix.c say which jobs a layer
+ * consists of, and hold what is not a matrix product; sparse_mix.c is the channel mix by neurons,
+ * head.c, head_clusters.c and head_planes.c are the head. forward_memory.c lays out what they all
+ * use.
  */
 #ifndef RWL_ENGINE_FORWARD_H
 #define RWL_ENGINE_FORWARD_H
@@ -27,6 +29,35 @@ struct rwl_span {
     uint32_t first, count;
 };
 
+/* What one worker has read of one layer, or of the head. */
+struct rwl_tally {
+    uint64_t rows, read, active; /* of struct rwl_layer_activity; head: logits, clusters */
+    uint64_t bytes;              /* of neurons or clusters, each once a step */
+};
+
+/* The clusters of one row that wants logits: [K] each. */
+struct rwl_cluster_row {
+    float *scores; /* log probabilities */
+    float *largest,
+        *sums; /* of a cluster that is read: its largest logit l, sum of exp(logit - l) */
+    uint32_t *heap;
+    uint8_t *read;
+};
+
+/* sum exp(l) over some logits, as exp(largest) * sum. */
+struct rwl_exp_sum {
+    float largest, sum;
+};
+
+/* A piece of work is some rows of a matrix: for one input long enough to stream, for several short
+ * enough to stay in the second cache while the inputs pass by; or some columns of a sum. */
+enum {
+    RWL_CHUNK_ROWS = 64,   /* at most */
+    RWL_STREAM_ROWS = 256, /* the same for one input */
+    RWL_SPARSE_COLUMNS = 512,
+    RWL_HEAD_PIECE_ROWS = 2048, /* of a head with planes */
+};
+
 /* All that one engine's passes use. T rows at most; allocated once by rwl_pass_create. */
 struct rwl_pass {
     const struct rwl_model *model;
@@ -43,7 +74,9 @@ struct rwl_pass {
     uint32_t span_count;
     uint32_t *logits_rows; /* rows whose logits are asked for, and where they go */
     float **logits;        /* [V] each */
+    bool *logits_full;     /* asked for exactly */
     uint32_t logits_count;
+    uint64_t step; /* number of this one, from 1 */
 
     /* Activations, T rows each. */
     float *x;                      /* [C] the residual stream */
@@ -57,8 +90,16 @@ struct rwl_pass {
     float *ffn_gate;               /* [C] */
     float *hidden;                 /* [hidden_width] between the halves of low-rank products */
     uint32_t hidden_width;
-    float *last;   /* [C] rows for the head, one a wanted row */
-    char *raw_row; /* an embedding row as it stands in the file */
+    float *last; /* [C] rows for the head, one a wanted row */
+
+    struct rwl_weight_store *store;
+    const void **where;     /* [F] rows of the neurons in use in this layer and step */
+    uint8_t *tables;        /* [T, threads if more][groups of C][RWL_PLANE_TABLE_BYTES] */
+    float **cluster_scores; /* [T] pointers to scores of cluster_rows */
+    struct rwl_cluster_row *cluster_rows; /* [T], all of it in cluster_memory */
+    char *cluster_memory;
+    struct rwl_exp_sum *plane_sums; /* [T][pieces of RWL_HEAD_PIECE_ROWS of V] */
+    struct rwl_tally *tallies;      /* [threads][L + 1] */
 
     struct rwl_group *groups; /* [T, threads if more][group_count] inputs of the jobs that run */
     uint32_t group_count;
@@ -71,8 +112,10 @@ struct rwl_pass {
     size_t memory_bytes;
 };
 
-int rwl_pass_create(const struct rwl_model *model, uint32_t cpu, uint32_t threads,
-                    uint32_t max_rows, struct rwl_pass **ret_pass, struct rwl_error *err);
+/* store: borrowed, outlives the pass. */
+int rwl_pass_create(const struct rwl_model *model, struct rwl_weight_store *store, uint32_t cpu,
+                    uint32_t threads, uint32_t max_rows, struct rwl_pass **ret_pass,
+                    struct rwl_error *err);
 void rwl_pass_destroy(struct rwl_pass *pass);
 
 /* Fills x with row number `row`'s embedding, after ln0. */
@@ -83,7 +126,7 @@ void rwl_forward(struct rwl_pool *pool, uint32_t worker, void *arg);
 
 /*
  * result = W in, for each of count rows; then in this order, where given: + diag * diag_in,
- * + bias, unary, * gate, + base; stored to out. A stride of 0 stands for `rows`.
+ * + bias, relu, unary, * gate, + base; stored to out. A stride of 0 stands for `rows`.
  */
 struct rwl_job {
     struct rwl_matrix matrix; /* [rows][columns] */
@@ -93,6 +136,7 @@ struct rwl_job {
     size_t diag_stride;
     const float *bias; /* [rows] */
     enum rwl_unary unary;
+    bool relu;                /* before unary: max(y, 0) */
     const float *gate, *base; /* [rows] at out_stride */
     float *out;               /* [rows] at out_stride */
     size_t out_stride;
@@ -106,6 +150,9 @@ struct rwl_jobs {
     struct rwl_job jobs[RWL_MAX_JOBS];
     uint32_t count;
 };
+
+/* Adds one; strides of 0 become what the matrix says. */
+void rwl_jobs_add(struct rwl_jobs *jobs, struct rwl_job job);
 
 /* A projection is one job, or two of which the second needs the first done: first holds what
  * can start at once, second what follows. */
@@ -137,7 +184,14 @@ void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, 
                           const float *bias, const float *shift, const float **ret_now,
                           const float **ret_before);
 
+/* A worker's own floats: a piece's results, or eight parts of RWL_SPARSE_COLUMNS. */
+float *rwl_pass_scratch(const struct rwl_pass *pass, uint32_t worker);
+struct rwl_tally *rwl_pass_tally(const struct rwl_pass *pass, uint32_t worker, uint32_t place);
+
 void rwl_time_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
 void rwl_channel_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
+/* The channel mix after token shift, where a layer has value rows or neurons. */
+void rwl_sparse_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
+void rwl_head(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker);
 
 #endif

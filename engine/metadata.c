@@ -323,6 +323,20 @@ static struct rwl_head_clusters take_head_clusters(struct reader *in, const msgp
     return clusters;
 }
 
+static struct rwl_head_planes take_head_planes(struct reader *in, const msgpack_object *map)
+{
+    struct rwl_head_planes planes = { 0 };
+    if (!find(in, map, "head_planes"))
+        return planes;
+    const msgpack_object *parts = find_type(in, map, "head_planes", MSGPACK_OBJECT_MAP, "a map");
+    if (!parts)
+        return planes;
+    snprintf(in->where, sizeof in->where, "metadata, head_planes:");
+    planes.p_least = take_fraction(in, parts, "p_least", false);
+    snprintf(in->where, sizeof in->where, "metadata");
+    return planes;
+}
+
 static struct rwl_cache_hint take_cache(struct reader *in, const msgpack_object *map)
 {
     struct rwl_cache_hint cache = { 0 };
@@ -334,6 +348,7 @@ static struct rwl_cache_hint take_cache(struct reader *in, const msgpack_object 
     snprintf(in->where, sizeof in->where, "metadata, cache:");
     cache.neurons = take_u32(in, parts, "neurons", 0, RWL_MAX_FFN_WIDTH);
     cache.clusters = take_u32(in, parts, "clusters", 0, RWL_MAX_VOCAB_SIZE);
+    cache.head_rows = take_u32(in, parts, "head_rows", 0, RWL_MAX_VOCAB_SIZE);
     snprintf(in->where, sizeof in->where, "metadata");
     return cache;
 }
@@ -431,6 +446,7 @@ static void take_metadata(struct reader *in, const msgpack_object *root,
     metadata->source = take_text(in, root, "source", MAX_LINE, true);
     metadata->compression = take_text(in, root, "compression", MAX_LINE, true);
     metadata->head_clusters = take_head_clusters(in, root, metadata->hparams.vocab_size);
+    metadata->head_planes = take_head_planes(in, root);
     metadata->cache = take_cache(in, root);
     take_tensors(in, root, metadata);
 }
@@ -532,12 +548,20 @@ static void pack_head_clusters(msgpack_packer *out, const struct rwl_head_cluste
     pack_u64_field(out, "most", clusters->most);
 }
 
+static void pack_head_planes(msgpack_packer *out, const struct rwl_head_planes *planes)
+{
+    pack_text(out, "head_planes");
+    msgpack_pack_map(out, 1);
+    pack_float_field(out, "p_least", planes->p_least);
+}
+
 static void pack_cache(msgpack_packer *out, const struct rwl_cache_hint *cache)
 {
     pack_text(out, "cache");
-    msgpack_pack_map(out, 2);
+    msgpack_pack_map(out, 3);
     pack_u64_field(out, "neurons", cache->neurons);
     pack_u64_field(out, "clusters", cache->clusters);
+    pack_u64_field(out, "head_rows", cache->head_rows);
 }
 
 static void pack_tensor(msgpack_packer *out, const struct rwl_tensor *tensor)
@@ -582,9 +606,11 @@ int rwl_metadata_encode(const struct rwl_metadata *metadata, void **ret_data, si
     msgpack_packer_init(&out, &buffer, append);
     const bool has_chat = metadata->chat.system != NULL;
     const bool has_clusters = metadata->head_clusters.rows != 0;
-    const bool has_cache = metadata->cache.neurons || metadata->cache.clusters;
-    msgpack_pack_map(&out,
-                     14 + (size_t)metadata->has_end_token + has_chat + has_clusters + has_cache);
+    const bool has_planes = metadata->head_planes.p_least > 0;
+    const struct rwl_cache_hint *cache = &metadata->cache;
+    const bool has_cache = cache->neurons || cache->clusters || cache->head_rows;
+    msgpack_pack_map(&out, 14 + (size_t)metadata->has_end_token + has_chat + has_clusters +
+                               has_planes + has_cache);
     pack_hparams(&out, &metadata->hparams);
     pack_text_field(&out, "name", metadata->name);
     pack_text_field(&out, "tokenizer", metadata->tokenizer);
@@ -596,8 +622,10 @@ int rwl_metadata_encode(const struct rwl_metadata *metadata, void **ret_data, si
     pack_text_field(&out, "compression", metadata->compression);
     if (has_clusters)
         pack_head_clusters(&out, &metadata->head_clusters);
+    if (has_planes)
+        pack_head_planes(&out, &metadata->head_planes);
     if (has_cache)
-        pack_cache(&out, &metadata->cache);
+        pack_cache(&out, cache);
     pack_text(&out, "tensors");
     msgpack_pack_array(&out, metadata->tensor_count);
     for (uint32_t i = 0; i < metadata->tensor_count; i++)

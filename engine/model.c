@@ -34,7 +34,8 @@ static const char *print_shape(const uint64_t *shape, uint32_t dims, char *text,
 }
 
 /* Encodings a kind may have, as bits, and as words for an error line. The pass cuts
- * three-dimensional matrices into slices, which strips do not allow. */
+ * three-dimensional matrices into slices, which strips do not allow; rows of the head may be read
+ * one by one. */
 #define BIT(name) (1u << RWL_ENCODING_##name)
 #define PLAIN (BIT(F32) | BIT(F16))
 #define STRIPS (BIT(Q8) | BIT(Q4))
@@ -57,7 +58,8 @@ static const struct {
 static bool takes_encoding(const struct rwl_tensor_need *need, enum rwl_encoding encoding)
 {
     const bool sliced = need->kind == RWL_KIND_MATRIX && need->dims == 3;
-    return (sliced ? PLAIN : encodings[need->kind].bits) >> encoding & 1;
+    const uint32_t bits = sliced ? PLAIN : encodings[need->kind].bits;
+    return (bits | (need->section == RWL_SECTION_HEAD ? ROWS : 0)) >> encoding & 1;
 }
 
 /* Sections that are read in parts are no place for what every step reads, and the other way

@@ -138,17 +138,13 @@ static int check_clusters(const struct rwl_model *model, const struct rwl_tensor
     return check_tokens(model, found[RWL_SPARSE_CLUSTER_TOKENS], err);
 }
 
-static int bind_clusters(struct rwl_model *model, struct rwl_error *err)
+static int bind_clusters(struct rwl_model *model, const struct rwl_tensor *const *all,
+                         struct rwl_error *err)
 {
-    const struct rwl_tensor *all[RWL_SPARSE_COUNT] = { NULL };
-    int status = 0;
+    int status;
 
-    for (int i = RWL_SPARSE_LAYER_COUNT; i < RWL_SPARSE_COUNT && !status; i++)
-        status = find(model, i, 0, &all[i], err);
-    if (status)
-        return status;
     if (!all[RWL_SPARSE_CLUSTER_SCORES]) {
-        for (int i = RWL_SPARSE_LAYER_COUNT; i < RWL_SPARSE_COUNT; i++)
+        for (int i = RWL_SPARSE_CLUSTER_SCORES; i <= RWL_SPARSE_CLUSTER_SHARES; i++)
             if (all[i])
                 return refuse(model, all[i], "stands without head.clusters.weight", err);
         return model->metadata->head_clusters.rows
@@ -170,12 +166,40 @@ static int bind_clusters(struct rwl_model *model, struct rwl_error *err)
     return 0;
 }
 
+static int bind_head(struct rwl_model *model, struct rwl_error *err)
+{
+    const bool has_planes = model->metadata->head_planes.p_least > 0;
+    const struct rwl_tensor *all[RWL_SPARSE_COUNT] = { NULL }, *planes, *head;
+    int status = 0;
+
+    for (int i = RWL_SPARSE_LAYER_COUNT; i < RWL_SPARSE_COUNT && !status; i++)
+        status = find(model, i, 0, &all[i], err);
+    if (!status)
+        status = bind_clusters(model, all, err);
+    if (status)
+        return status;
+    planes = all[RWL_SPARSE_HEAD_PLANES];
+    head = rwl_model_file_find(model->file, "head.weight");
+    if (!planes != !has_planes)
+        return planes ? refuse(model, planes, "stands without metadata field head_planes", err)
+                      : rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor head.planes is missing",
+                                      rwl_model_file_path(model->file));
+    if (planes && model->weights.clusters.count)
+        return refuse(model, planes, "stands beside head.clusters.weight", err);
+    if (planes && head && rwl_encoding_is_quantised(head->encoding))
+        return refuse(model, head, "has planes and needs rows (q8r, q4r)", err);
+    if (!planes && head && rwl_encoding_is_rows(head->encoding))
+        return refuse(model, head, "is in rows and has no planes", err);
+    model->weights.head_planes = matrix_of(model, planes);
+    return 0;
+}
+
 int rwl_model_bind_sparse(struct rwl_model *model, struct rwl_error *err)
 {
     int status = 0;
     for (uint32_t i = 0; i < model->hparams.layers && !status; i++)
         status = bind_layer(model, i, err);
-    return status ? status : bind_clusters(model, err);
+    return status ? status : bind_head(model, err);
 }
 
 bool rwl_model_replaces(const struct rwl_layer *layer, const struct rwl_tensor_need *need)

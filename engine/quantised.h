@@ -108,6 +108,12 @@ static inline bool rwl_encoding_is_rows(enum rwl_encoding encoding)
     return encoding == RWL_ENCODING_Q8R || encoding == RWL_ENCODING_Q4R;
 }
 
+/* Whether products take their input in groups. */
+static inline bool rwl_encoding_takes_groups(enum rwl_encoding encoding)
+{
+    return rwl_encoding_is_quantised(encoding) || rwl_encoding_is_rows(encoding);
+}
+
 /* Bytes of a row of q8r or q4r; columns below 2^56, a multiple of 32. */
 static inline uint64_t rwl_row_bytes(enum rwl_encoding encoding, uint64_t columns)
 {

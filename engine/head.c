@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* The head as a whole matrix, a list of jobs like any other; and what its other forms share. */
+#include "engine/head.h"
+
+/* One input is prepared by every worker for itself, in less time than they need to meet. */
+static size_t place_of(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
+{
+    return pass->logits_count == 1 ? worker : i;
+}
+
+const struct rwl_group *rwl_head_groups(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
+{
+    return pass->groups + place_of(pass, worker, i) * pass->group_count;
+}
+
+uint8_t *rwl_head_tables(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
+{
+    const size_t groups = (size_t)rwl_groups(pass->model->hparams.width);
+    return pass->tables + place_of(pass, worker, i) * groups * RWL_PLANE_TABLE_BYTES;
+}
+
+static void prepare(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
+{
+    const size_t width = pass->model->hparams.width;
+    const struct rwl_weights *weights = &pass->model->weights;
+    struct rwl_group *groups = pass->groups + place_of(pass, worker, i) * pass->group_count;
+
+    if (weights->head_planes.data || rwl_encoding_takes_groups(weights->head.encoding))
+        pass->kernels.quantise(width, pass->last + i * width, groups);
+    if (weights->head_planes.data)
+        pass->kernels.plane_tables((size_t)rwl_groups(width), groups,
+                                   rwl_head_tables(pass, worker, i));
+}
+
+void rwl_head_prepare(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
+{
+    if (pass->logits_count == 1) {
+        prepare(pass, worker, 0);
+        return;
+    }
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
+        prepare(pass, worker, i);
+    rwl_pool_barrier(pool);
+}
+
+void rwl_head_rows(const struct rwl_pass *pass, uint32_t worker, const void *weights, uint32_t rows,
+                   uint32_t i, float *ret_logits)
+{
+    const struct rwl_matrix *head = &pass->model->weights.head;
+
+    if (rwl_encoding_takes_groups(head->encoding))
+        pass->kernels.product[head->encoding](
+            weights, rows, head->columns, rwl_head_groups(pass, worker, i), 0, 1, ret_logits, rows);
+    else
+        pass->kernels.matmul[head->encoding](weights, rows, head->columns,
+                                             pass->last + i * (size_t)head->columns, 0, 1,
+                                             ret_logits, rows);
+}
+
+static void norm_last(struct rwl_pass *pass, struct rwl_pool *pool)
+{
+    const struct rwl_weights *weights = &pass->model->weights;
+    const size_t width = pass->model->hparams.width;
+
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
+        pass->kernels.norm(width, pass->x + pass->logits_rows[i] * width, weights->ln_out_weight,
+                           weights->ln_out_bias, pass->model->hparams.norm_eps,
+                           pass->last + i * width);
+    rwl_pool_barrier(pool);
+}
+
+void rwl_head(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
+{
+    const struct rwl_weights *weights = &pass->model->weights;
+    struct rwl_jobs jobs = { 0 };
+
+    norm_last(pass, pool);
+    if (weights->clusters.count) {
+        rwl_head_by_clusters(pass, pool, worker);
+    } else if (weights->head_planes.data) {
+        rwl_head_by_planes(pass, pool, worker);
+    } else {
+        rwl_jobs_add(&jobs, (struct rwl_job){
+                                .matrix = weights->head, .in = pass->last, .outs = pass->logits });
+        rwl_jobs_run(pass, pool, worker, &jobs, pass->logits_count);
+    }
+}

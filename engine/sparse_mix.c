@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The channel mix where neurons stand one by one: y = sum over neurons f of k_f times its value
+ * column, k = relu(Wk x_k)^2, in which most k are zero. With value rows the keys are a dense
+ * product; with a predictor only those neurons are read that it finds likely, and their exact key
+ * decides, so that a false alarm costs a row and nothing else.
+ *
+ * The sum runs in eight parts, neuron f in part f mod 8, which are added as the dense vector
+ * kernels add theirs (docs/model-format.md): both forms of a model give the same bits on those.
+ */
+#include "engine/forward.h"
+
+#include "base/bytes.h"
+#include "engine/weight_store.h"
+
+#include <string.h>
+
+enum {
+    PIECE_STRIPS = 16, /* of neurons to choose from in one piece of work, at most */
+    PIECE_NEURONS = PIECE_STRIPS * RWL_PLANE_ROWS,
+    PIECES = 4, /* for each worker, at least */
+    PARTS = 8,
+    LEAST_COLUMNS = 64, /* of one piece of a sum */
+};
+
+static const struct rwl_rows *rows_of(const struct rwl_layer *layer)
+{
+    return layer->neurons.tensor ? &layer->neurons : &layer->value_rows;
+}
+
+/* ---- where rows stand ---- */
+
+/* Remembers where these neurons' rows are, for the sum; new ones are counted. */
+static void locate(struct rwl_pass *pass, uint32_t worker, uint32_t number, const uint32_t *neurons,
+                   uint32_t count)
+{
+    const struct rwl_rows *rows = rows_of(&pass->model->weights.layers[number]);
+    const void *at[PIECE_NEURONS];
+
+    if (count && rwl_weight_store_caches(pass->store, number, pass->row_count))
+        rwl_weight_store_neurons(pass->store, number, neurons, count, pass->step, at);
+    else
+        for (uint32_t i = 0; i < count; i++)
+            at[i] = (const char *)rows->data + neurons[i] * rows->row_bytes;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!pass->where[neurons[i]])
+            rwl_pass_tally(pass, worker, number)->bytes += rows->row_bytes;
+        pass->where[neurons[i]] = at[i];
+    }
+}
+
+static void forget(struct rwl_pass *pass, uint32_t first, uint32_t count)
+{
+    memset(pass->where + first, 0, count * sizeof(*pass->where));
+}
+
+/* Neurons in one piece, so that every worker gets some pieces. */
+static uint32_t piece_neurons(const struct rwl_pass *pass)
+{
+    const uint32_t strips = (uint32_t)rwl_plane_strips(pass->model->hparams.ffn_width);
+    const uint32_t each = strips / (pass->threads * PIECES);
+    return (each < 1 ? 1 : each > PIECE_STRIPS ? PIECE_STRIPS : each) * RWL_PLANE_ROWS;
+}
+
+/* ---- predicted keys ---- */
+
+/* A row's input: in groups for products and planes, with the tables for lookups. */
+struct input {
+    const float *x;
+    const struct rwl_group *groups;
+    const uint8_t *tables;
+};
+
+static struct input input_of(const struct rwl_pass *pass, uint32_t worker, uint32_t row)
+{
+    const size_t place = pass->row_count == 1 ? worker : row, width = pass->model->hparams.width;
+    return (struct input){
+        .x = pass->shifted[RWL_MIX_K] + row * width,
+        .groups = pass->groups + place * pass->group_count,
+        .tables = pass->tables + place * rwl_groups(width) * RWL_PLANE_TABLE_BYTES,
+    };
+}
+
+static void prepare_input(const struct rwl_pass *pass, uint32_t worker, uint32_t row,
+                          const struct rwl_layer *layer)
+{
+    const size_t width = pass->model->hparams.width;
+    const struct input input = input_of(pass, worker, row);
+
+    pass->kernels.quantise(width, input.x, (struct rwl_group *)(uintptr_t)input.groups);
+    if (layer->predictor.planes.data)
+        pass->kernels.plane_tables((size_t)rwl_groups(width), input.groups,
+                                   (uint8_t *)(uintptr_t)input.tables);
+}
+
+/* One row is prepared by every worker for itself, in less time than they need to meet. */
+static void prepare_inputs(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                           const struct rwl_layer *layer)
+{
+    if (pass->row_count == 1) {
+        prepare_input(pass, worker, 0, layer);
+        return;
+    }
+    for (uint32_t row; (row = rwl_pool_take(pool)) < pass->row_count;)
+        prepare_input(pass, worker, row, layer);
+    rwl_pool_barrier(pool);
+}
+
+/* Log odds of all neurons into ffn_key, from which choose takes them. */
+static void run_mlp(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                    const struct rwl_predictor *predictor)
+{
+    struct rwl_plan plan = { 0 };
+
+    rwl_plan_lora(pass, &plan, &predictor->mlp1, &predictor->mlp2, pass->shifted[RWL_MIX_K],
+                  RWL_UNARY_NONE, (struct rwl_job){ .out = pass->ffn_key });
+    plan.first.jobs[0].relu = true;
+    rwl_plan_run(pass, pool, worker, &plan);
+}
+
+/* Of n neurons from `first` on, those that may fire in this row. */
+static uint32_t choose(const struct rwl_pass *pass, const struct rwl_predictor *predictor,
+                       const struct input *input, const float *odds, uint32_t first, uint32_t n,
+                       uint32_t *ret_neurons)
+{
+    const struct rwl_matrix *planes = &predictor->planes;
+    const size_t strip_bytes =
+        planes->data ? (size_t)rwl_plane_strip_bytes(planes->encoding, planes->columns) : 0;
+    float scores[PIECE_NEURONS];
+    uint32_t count = 0;
+
+    if (planes->data)
+        pass->kernels.planes[planes->encoding](
+            (const char *)planes->data + first / RWL_PLANE_ROWS * strip_bytes, n, planes->columns,
+            input->groups, input->tables, scores);
+    for (uint32_t i = 0; i < n; i++) {
+        const bool likely = (planes->data && scores[i] > predictor->thresholds[0]) ||
+                            (predictor->mlp1.data && odds[first + i] > predictor->thresholds[1]);
+        ret_neurons[count] = first + i;
+        count += likely;
+    }
+    return count;
+}
+
+/* k of the chosen neurons; of all others of the piece 0. */
+static void fire(struct rwl_pass *pass, const struct rwl_rows *rows, const struct input *input,
+                 const uint32_t *neurons, uint32_t count, uint32_t first, uint32_t n, float *ret_k)
+{
+    float keys[PIECE_NEURONS];
+
+    for (uint32_t i = 0; i < count; i++) {
+        const void *row = pass->where[neurons[i]];
+        if (rwl_encoding_is_rows(rows->encoding))
+            pass->kernels.product[rows->encoding](row, 1, rows->columns, input->groups, 0, 1,
+                                                  &keys[i], 1);
+        else
+            pass->kernels.matmul[rows->encoding](row, 1, rows->columns, input->x, 0, 1, &keys[i],
+                                                 1);
+    }
+    pass->kernels.unary[RWL_UNARY_RELU_SQUARE](count, keys);
+    memset(ret_k + first, 0, n * sizeof(*ret_k));
+    for (uint32_t i = 0; i < count; i++)
+        ret_k[neurons[i]] = keys[i];
+}
+
+static void predict_piece(struct rwl_pass *pass, uint32_t worker, uint32_t number, uint32_t first,
+                          uint32_t n)
+{
+    const struct rwl_layer *layer = &pass->model->weights.layers[number];
+    struct rwl_tally *tally = rwl_pass_tally(pass, worker, number);
+    uint32_t neurons[PIECE_NEURONS];
+
+    forget(pass, first, n);
+    for (uint32_t row = 0; row < pass->row_count; row++) {
+        float *k = pass->ffn_key + row * (size_t)pass->model->hparams.ffn_width;
+        const struct input input = input_of(pass, worker, row);
+        const uint32_t count = choose(pass, &layer->predictor, &input, k, first, n, neurons);
+        locate(pass, worker, number, neurons, count);
+        fire(pass, &layer->neurons, &input, neurons, count, first, n, k);
+        tally->read += count;
+        for (uint32_t i = 0; i < count; i++)
+            tally->active += k[neurons[i]] != 0;
+    }
+}
+
+static void predict(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
+{
+    const struct rwl_layer *layer = &pass->model->weights.layers[number];
+    const uint32_t neurons = pass->model->hparams.ffn_width, each = piece_neurons(pass);
+    const uint32_t pieces = (neurons + each - 1) / each;
+
+    if (layer->predictor.mlp1.data)
+        run_mlp(pass, pool, worker, &layer->predictor);
+    prepare_inputs(pass, pool, worker, layer);
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pieces;)
+        predict_piece(pass, worker, number, i * each,
+                      neurons - i * each < each ? neurons - i * each : each);
+    rwl_pool_barrier(pool);
+}
+
+/* ---- dense keys, sparse values ---- */
+
+/* Finds the rows of the neurons of a piece that fire in any row. */
+static void find_active(struct rwl_pass *pass, uint32_t worker, uint32_t number, uint32_t first,
+                        uint32_t n)
+{
+    const uint32_t ffn_width = pass->model->hparams.ffn_width;
+    struct rwl_tally *tally = rwl_pass_tally(pass, worker, number);
+    uint32_t neurons[PIECE_NEURONS], count = 0;
+
+    forget(pass, first, n);
+    for (uint32_t f = first; f < first + n; f++) {
+        uint32_t fires = 0;
+        for (uint32_t row = 0; row < pass->row_count; row++)
+            fires += pass->ffn_key[row * (size_t)ffn_width + f] != 0;
+        neurons[count] = f;
+        count += fires > 0;
+        tally->active += fires;
+        tally->read += fires;
+    }
+    locate(pass, worker, number, neurons, count);
+}
+
+static void find_all_active(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                            uint32_t number)
+{
+    const uint32_t neurons = pass->model->hparams.ffn_width, each = piece_neurons(pass);
+    const uint32_t pieces = (neurons + each - 1) / each;
+
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pieces;)
+        find_active(pass, worker, number, i * each,
+                    neurons - i * each < each ? neurons - i * each : each);
+    rwl_pool_barrier(pool);
+}
+
+/* ---- the sum ---- */
+
+/* y = ((0 + 4) + (1 + 5)) + ((2 + 6) + (3 + 7)), the parts standing n apart; into the first. */
+static void fold(float *parts, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float *p = parts + i;
+        parts[i] = ((p[0] + p[4 * n]) + (p[n] + p[5 * n])) +
+                   ((p[2 * n] + p[6 * n]) + (p[3 * n] + p[7 * n]));
+    }
+}
+
+/* x[first, first + n) of one row += gate times the sum. */
+static void sum_columns(struct rwl_pass *pass, uint32_t worker, const struct rwl_layer *layer,
+                        uint32_t row, size_t first, size_t n)
+{
+    const struct rwl_rows *rows = rows_of(layer);
+    const uint32_t neurons = pass->model->hparams.ffn_width;
+    const size_t width = pass->model->hparams.width, at = row * width + first;
+    const size_t value_at = rows->row_bytes / rows->parts * (rows->parts - 1);
+    const float *k = pass->ffn_key + row * (size_t)neurons;
+    float *parts = rwl_pass_scratch(pass, worker);
+
+    memset(parts, 0, PARTS * n * sizeof(*parts));
+    for (uint32_t f = 0; f < neurons; f++)
+        if (k[f] != 0)
+            pass->kernels.add_row[rows->encoding]((const char *)pass->where[f] + value_at, width,
+                                                  first, n, k[f], parts + f % PARTS * n);
+    fold(parts, n);
+    if (layer->ffn_receptance.up.data)
+        for (size_t i = 0; i < n; i++)
+            parts[i] *= pass->ffn_gate[at + i];
+    for (size_t i = 0; i < n; i++)
+        pass->x[at + i] += parts[i];
+}
+
+static void sum(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                const struct rwl_layer *layer)
+{
+    const size_t width = pass->model->hparams.width;
+    const size_t shares = pass->row_count == 1 ? 2 * (size_t)pass->threads : 1;
+    size_t columns = (size_t)rwl_align_up((width + shares - 1) / shares, RWL_GROUP_COLUMNS);
+
+    columns = columns < LEAST_COLUMNS        ? LEAST_COLUMNS
+              : columns > RWL_SPARSE_COLUMNS ? RWL_SPARSE_COLUMNS
+                                             : columns;
+    const uint32_t pieces = (uint32_t)((width + columns - 1) / columns);
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pieces * pass->row_count;) {
+        const size_t first = i % pieces * columns, left = width - first;
+        sum_columns(pass, worker, layer, i / pieces, first, left < columns ? left : columns);
+    }
+    rwl_pool_barrier(pool);
+}
+
+void rwl_sparse_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
+{
+    const struct rwl_layer *layer = &pass->model->weights.layers[number];
+    struct rwl_plan plan = { 0 };
+
+    if (worker == 0)
+        rwl_pass_tally(pass, worker, number)->rows += pass->row_count;
+    if (!layer->neurons.tensor)
+        rwl_plan_projection(
+            pass, &plan, &layer->ffn_key, pass->shifted[RWL_MIX_K],
+            (struct rwl_job){ .unary = RWL_UNARY_RELU_SQUARE, .out = pass->ffn_key });
+    if (layer->ffn_receptance.up.data)
+        rwl_plan_projection(pass, &plan, &layer->ffn_receptance, pass->shifted[RWL_MIX_R],
+                            (struct rwl_job){ .unary = RWL_UNARY_SIGMOID, .out = pass->ffn_gate });
+    rwl_plan_run(pass, pool, worker, &plan);
+    if (layer->neurons.tensor)
+        predict(pass, pool, worker, number);
+    else
+        find_all_active(pass, pool, worker, number);
+    sum(pass, pool, worker, layer);
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The plan comes first: how many rows each cache has, and which layers stay. Layers are used in
+ * turn, over and over, so that it is best to keep the same ones always and to give back the others:
+ * whatever is kept by recency would be gone when it is needed again.
+ *
+ * A cache that is full of rows of the running step hands out mapped ones. Those pages, like those
+ * that a step of many rows has touched, are given back when the layer is left.
+ */
+#define _DEFAULT_SOURCE /* madvise */
+#include "engine/weight_store.h"
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "engine/row_cache.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum {
+    EMBEDDING_ROWS = 1000,
+    CACHED_STEP_ROWS = 16,  /* steps of more rows use neurons where they are mapped */
+    USUAL_PART = 4,         /* of the rows is cached if neither file nor budget says how many */
+    LEAST_NEURONS_PART = 4, /* of one layer's neurons at least: those that one step reads */
+    LEAST_HEAD_PART = 64,   /* of the head */
+    HALF_LIFE_STEPS = 64,
+};
+
+struct range {
+    char *start; /* NULL: nothing */
+    size_t size;
+};
+
+/* A layer, or the head as the last of them. */
+struct place {
+    struct range hot, parts;
+    bool kept;           /* hot stays in memory */
+    atomic_bool spilled; /* parts were used where they are mapped */
+};
+
+struct rwl_weight_store {
+    const struct rwl_model *model;
+    struct rwl_row_cache *neurons; /* of all layers, or NULL: where they are mapped */
+    struct rwl_row_cache *head;    /* of clusters or rows, likewise */
+    struct rwl_row_cache *embedding;
+    uint64_t embeddings;                /* rows asked for so far */
+    uint64_t always_bytes, parts_bytes; /* hot without layers and head; all parts */
+    struct place places[];              /* [L + 1] */
+};
+
+struct plan {
+    uint32_t neurons, head; /* slots of the caches; 0: none */
+    uint64_t hot_bytes;     /* that may stay */
+};
+
+/* ---- what there is ---- */
+
+static const struct rwl_rows *neurons_of(const struct rwl_model *model, uint32_t layer)
+{
+    const struct rwl_layer *weights = &model->weights.layers[layer];
+    return weights->neurons.tensor ? &weights->neurons : &weights->value_rows;
+}
+
+size_t rwl_weight_store_head_row_bytes(const struct rwl_model *model)
+{
+    const struct rwl_tensor *head = model->weights.head_tensor;
+    return (size_t)(head->size / head->shape[0]);
+}
+
+size_t rwl_weight_store_cluster_bytes(const struct rwl_model *model)
+{
+    const struct rwl_tensor *head = model->weights.head_tensor;
+    const uint32_t rows = model->weights.clusters.rows;
+
+    if (rwl_encoding_is_quantised(head->encoding))
+        return (size_t)(rwl_strips(rows) * rwl_strip_bytes(head->encoding, head->shape[1]));
+    return rows * rwl_weight_store_head_row_bytes(model);
+}
+
+/* What the head's cache holds: clusters or rows, and how many there are. 0: the head is mapped. */
+static uint32_t head_units(const struct rwl_model *model, size_t *ret_bytes)
+{
+    if (model->weights.head_tensor->section != RWL_SECTION_CLUSTERS)
+        return 0;
+    if (model->weights.clusters.count) {
+        *ret_bytes = rwl_weight_store_cluster_bytes(model);
+        return model->weights.clusters.count;
+    }
+    *ret_bytes = rwl_weight_store_head_row_bytes(model);
+    return model->weights.head_planes.data ? model->hparams.vocab_size : 0;
+}
+
+/* Neurons of all layers that stand one by one, and bytes of all of them. */
+static uint32_t neuron_units(const struct rwl_model *model, uint64_t *ret_bytes)
+{
+    uint32_t count = 0;
+    *ret_bytes = 0;
+    for (uint32_t i = 0; i < model->hparams.layers; i++) {
+        const struct rwl_rows *rows = neurons_of(model, i);
+        count += rows->rows;
+        *ret_bytes += (uint64_t)rows->rows * rows->row_bytes;
+    }
+    return count;
+}
+
+static void add_range(const struct rwl_model *model, const struct rwl_section *section,
+                      struct range *range)
+{
+    size_t unused;
+    char *start = (char *)(uintptr_t)rwl_model_file_mapping(model->file, &unused) + section->offset;
+
+    if (!range->start)
+        range->start = start;
+    range->size = (size_t)(start - range->start) + (size_t)section->size;
+}
+
+/* Finds the ranges of all places. A layer's two hot sections stand side by side. */
+static void find_places(struct rwl_weight_store *store)
+{
+    uint32_t count;
+    const struct rwl_section *sections = rwl_model_file_sections(store->model->file, &count);
+    struct place *head = &store->places[store->model->hparams.layers];
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct rwl_section *section = &sections[i];
+        struct place *layer = &store->places[section->layer];
+        switch (section->kind) {
+        case RWL_SECTION_VOCABULARY:
+        case RWL_SECTION_VECTORS: store->always_bytes += section->size; break;
+        case RWL_SECTION_PROJECTIONS:
+        case RWL_SECTION_FFN: add_range(store->model, section, &layer->hot); break;
+        case RWL_SECTION_HEAD: add_range(store->model, section, &head->hot); break;
+        case RWL_SECTION_NEURONS: add_range(store->model, section, &layer->parts); break;
+        case RWL_SECTION_CLUSTERS: add_range(store->model, section, &head->parts); break;
+        default: break;
+        }
+    }
+    for (uint32_t i = 0; i <= store->model->hparams.layers; i++)
+        store->parts_bytes += store->places[i].parts.size;
+}
+
+static uint64_t hot_bytes(const struct rwl_weight_store *store)
+{
+    uint64_t bytes = store->always_bytes;
+    for (uint32_t i = 0; i <= store->model->hparams.layers; i++)
+        bytes += store->places[i].hot.size;
+    return bytes;
+}
+
+/* ---- the plan ---- */
+
+/* `wanted` times scale, but no fewer than `least` and no more than there are. */
+static uint32_t scaled(uint32_t wanted, double scale, uint32_t least, uint32_t all)
+{
+    const double slots = wanted * scale;
+    const uint32_t count = slots < all ? (uint32_t)slots : all;
+    return count > least ? count : least < all ? least : all;
+}
+
+/* Divides what the hot weights leave among the caches, in the proportion that the file asks for. */
+static void divide(const struct rwl_weight_store *store, uint64_t weight_bytes,
+                   uint64_t embedding_bytes, struct plan *plan)
+{
+    const struct rwl_model *model = store->model;
+    const uint64_t left = weight_bytes > embedding_bytes ? weight_bytes - embedding_bytes : 0;
+    const uint64_t hot = hot_bytes(store);
+    uint64_t neuron_bytes;
+    size_t unit_bytes = 0;
+    const uint32_t neurons = neuron_units(model, &neuron_bytes);
+    const uint32_t units = head_units(model, &unit_bytes);
+    const struct plan wanted = {
+        .neurons = plan->neurons ? plan->neurons : neurons / USUAL_PART,
+        .head = plan->head ? plan->head : units / USUAL_PART,
+    };
+
+    *plan = (struct plan){ .hot_bytes = left };
+    if (left >= hot + store->parts_bytes)
+        return;
+    const double bytes = (double)wanted.head * (double)unit_bytes +
+                         (neurons ? (double)wanted.neurons * (double)neuron_bytes / neurons : 0);
+    const double scale = bytes > 0 && left > hot ? (double)(left - hot) / bytes : 0;
+    plan->neurons =
+        scaled(wanted.neurons, scale, model->hparams.ffn_width / LEAST_NEURONS_PART, neurons);
+    plan->head = scaled(wanted.head, scale, units / LEAST_HEAD_PART + 1, units);
+}
+
+static struct plan make_plan(const struct rwl_weight_store *store, uint64_t weight_bytes,
+                             uint64_t embedding_bytes)
+{
+    const struct rwl_model *model = store->model;
+    const struct rwl_cache_hint *hint = &model->metadata->cache;
+    const uint64_t hinted = (uint64_t)hint->neurons * model->hparams.layers;
+    const uint32_t head = model->weights.clusters.count ? hint->clusters : hint->head_rows;
+    uint64_t neuron_bytes;
+    size_t unit_bytes;
+    /* A hint of all of them: use them where they are mapped. */
+    struct plan plan = {
+        .neurons = hinted < neuron_units(model, &neuron_bytes) ? (uint32_t)hinted : 0,
+        .head = head < head_units(model, &unit_bytes) ? head : 0,
+        .hot_bytes = UINT64_MAX,
+    };
+
+    if (weight_bytes == RWL_WEIGHTS_MAPPED)
+        plan.neurons = plan.head = 0;
+    else if (weight_bytes)
+        divide(store, weight_bytes, embedding_bytes, &plan);
+    return plan;
+}
+
+static uint64_t cache_bytes(const struct rwl_row_cache *cache)
+{
+    return cache ? rwl_row_cache_bytes(cache) : 0;
+}
+
+/* Vocabulary and vectors stay in any case; the head, and then layers in their order, as far as
+ * there is room beside the caches. */
+static void choose_kept(struct rwl_weight_store *store, uint64_t room)
+{
+    const uint32_t layers = store->model->hparams.layers;
+    uint64_t used = store->always_bytes + cache_bytes(store->neurons) + cache_bytes(store->head);
+
+    for (uint32_t i = 0; i <= layers; i++) {
+        struct place *place = &store->places[i ? i - 1 : layers];
+        place->kept = room >= used && place->hot.size <= room - used;
+        used += place->kept ? place->hot.size : 0;
+    }
+}
+
+/* ---- making it ---- */
+
+static int create_neurons(struct rwl_weight_store *store, uint32_t slots, struct rwl_error *err)
+{
+    const struct rwl_model *model = store->model;
+    const uint32_t layers = model->hparams.layers;
+    struct rwl_row_source *sources = calloc(layers, sizeof(*sources));
+    struct rwl_row_cache_options options = {
+        .file = model->file,
+        .sources = sources,
+        .source_count = layers,
+        .slots = slots,
+        .half_life = HALF_LIFE_STEPS * (layers + 1.0),
+    };
+
+    if (!sources)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine's weights");
+    for (uint32_t i = 0; i < layers; i++) {
+        const struct rwl_rows *rows = neurons_of(model, i);
+        sources[i] = (struct rwl_row_source){ rows->tensor, rows->row_bytes };
+    }
+    int status = rwl_row_cache_create(&options, &store->neurons, err);
+    free(sources);
+    return status;
+}
+
+static int create_caches(struct rwl_weight_store *store, const struct plan *plan,
+                         struct rwl_error *err)
+{
+    const struct rwl_model *model = store->model;
+    struct rwl_row_source source = { .tensor = model->weights.head_tensor };
+    const struct rwl_row_cache_options options = {
+        .file = model->file,
+        .sources = &source,
+        .source_count = 1,
+        .slots = plan->head,
+        .half_life = HALF_LIFE_STEPS * (model->hparams.layers + 1.0),
+    };
+    int status = plan->neurons ? create_neurons(store, plan->neurons, err) : 0;
+
+    head_units(model, &source.row_bytes);
+    if (!status && plan->head)
+        status = rwl_row_cache_create(&options, &store->head, err);
+    return status;
+}
+
+int rwl_weight_store_create(const struct rwl_model *model, uint64_t weight_bytes,
+                            uint32_t embedding_rows, struct rwl_weight_store **ret_store,
+                            struct rwl_error *err)
+{
+    const struct rwl_tensor *embedding = model->weights.embedding;
+    const uint32_t vocab_size = model->hparams.vocab_size;
+    const uint32_t rows = embedding_rows ? embedding_rows : EMBEDDING_ROWS;
+    struct rwl_weight_store *store =
+        calloc(1, sizeof(*store) + (model->hparams.layers + (size_t)1) * sizeof(*store->places));
+
+    if (!store)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine's weights");
+    store->model = model;
+    find_places(store);
+    const struct rwl_row_source source = { embedding,
+                                           (size_t)(embedding->size / embedding->shape[0]) };
+    const struct rwl_row_cache_options options = {
+        .file = model->file,
+        .sources = &source,
+        .source_count = 1,
+        .slots = rows < vocab_size ? rows : vocab_size,
+    };
+    int status = rwl_row_cache_create(&options, &store->embedding, err);
+    if (!status) {
+        const struct plan plan =
+            make_plan(store, weight_bytes, rwl_row_cache_bytes(store->embedding));
+        status = create_caches(store, &plan, err);
+        choose_kept(store, plan.hot_bytes);
+    }
+    if (status)
+        rwl_weight_store_destroy(store);
+    else
+        *ret_store = store;
+    return status;
+}
+
+void rwl_weight_store_destroy(struct rwl_weight_store *store)
+{
+    if (!store)
+        return;
+    rwl_row_cache_destroy(store->neurons);
+    rwl_row_cache_destroy(store->head);
+    rwl_row_cache_destroy(store->embedding);
+    free(store);
+}
+
+/* ---- reading ---- */
+
+bool rwl_weight_store_caches(const struct rwl_weight_store *store, uint32_t place, uint32_t rows)
+{
+    const bool is_head = place == store->model->hparams.layers;
+    return (is_head ? store->head : store->neurons) && rows <= CACHED_STEP_ROWS;
+}
+
+/* Rows that have no slot, or could not be read, are used where they are mapped. */
+static void use_mapped(struct place *place, bool all, const char *mapped, size_t row_bytes,
+                       const uint32_t *rows, uint32_t count, const void **ret_rows)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (all || !ret_rows[i]) {
+            ret_rows[i] = mapped + rows[i] * row_bytes;
+            atomic_store_explicit(&place->spilled, true, memory_order_relaxed);
+        }
+}
+
+static uint64_t turn_of(const struct rwl_weight_store *store, uint32_t place, uint64_t step)
+{
+    return step * (store->model->hparams.layers + (uint64_t)1) + place;
+}
+
+void rwl_weight_store_neurons(struct rwl_weight_store *store, uint32_t layer,
+                              const uint32_t *neurons, uint32_t count, uint64_t step,
+                              const void **ret_rows)
+{
+    const struct rwl_rows *rows = neurons_of(store->model, layer);
+    int status = rwl_row_cache_get(store->neurons, layer, neurons, count,
+                                   turn_of(store, layer, step), ret_rows, NULL);
+    use_mapped(&store->places[layer], status != 0, rows->data, rows->row_bytes, neurons, count,
+               ret_rows);
+}
+
+void rwl_weight_store_head(struct rwl_weight_store *store, const uint32_t *units, uint32_t count,
+                           uint64_t step, const void **ret_units)
+{
+    const uint32_t place = store->model->hparams.layers;
+    size_t bytes = 0;
+
+    head_units(store->model, &bytes);
+    int status = rwl_row_cache_get(store->head, 0, units, count, turn_of(store, place, step),
+                                   ret_units, NULL);
+    use_mapped(&store->places[place], status != 0, store->model->weights.head.data, bytes, units,
+               count, ret_units);
+}
+
+int rwl_weight_store_embedding(struct rwl_weight_store *store, uint32_t token, const void **ret_row,
+                               struct rwl_error *err)
+{
+    int status =
+        rwl_row_cache_get(store->embedding, 0, &token, 1, ++store->embeddings, ret_row, err);
+    assert(status || *ret_row); /* every call is a step of its own */
+    return status;
+}
+
+/* ---- giving back ---- */
+
+static void advise(const struct range *range, int advice)
+{
+    if (range->size) /* of no consequence where the system refuses */
+        madvise(range->start, range->size, advice);
+}
+
+void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint32_t rows)
+{
+    const uint32_t layers = store->model->hparams.layers;
+    struct place *here = &store->places[place], *next = &store->places[(place + 1) % (layers + 1)];
+
+    if (!next->kept)
+        advise(&next->hot, MADV_WILLNEED);
+    if (!here->kept)
+        advise(&here->hot, MADV_DONTNEED);
+    if ((place < layers ? store->neurons : store->head) &&
+        (rows > CACHED_STEP_ROWS || atomic_load_explicit(&here->spilled, memory_order_relaxed))) {
+        advise(&here->parts, MADV_DONTNEED);
+        atomic_store_explicit(&here->spilled, false, memory_order_relaxed);
+    }
+}
+
+/* ---- what it holds ---- */
+
+void rwl_weight_store_memory(const struct rwl_weight_store *store,
+                             struct rwl_engine_memory *ret_memory)
+{
+    const uint32_t layers = store->model->hparams.layers;
+    struct rwl_engine_memory memory = {
+        .hot_bytes = hot_bytes(store),
+        .parts_bytes = store->parts_bytes,
+        .neurons_cache_bytes = cache_bytes(store->neurons),
+        .clusters_cache_bytes = cache_bytes(store->head),
+        .embedding_cache_bytes = cache_bytes(store->embedding),
+        .kept_bytes = store->always_bytes,
+    };
+
+    for (uint32_t i = 0; i <= layers; i++)
+        memory.kept_bytes += store->places[i].kept ? store->places[i].hot.size : 0;
+    *ret_memory = memory;
+}
+
+void rwl_weight_store_misses(const struct rwl_weight_store *store,
+                             struct rwl_engine_activity *ret_activity)
+{
+    ret_activity->neuron_misses = store->neurons ? rwl_row_cache_misses(store->neurons) : 0;
+    ret_activity->cluster_misses = store->head ? rwl_row_cache_misses(store->head) : 0;
+    ret_activity->embedding_misses = rwl_row_cache_misses(store->embedding);
+}

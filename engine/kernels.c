@@ -85,6 +85,11 @@ void rwl_quant_init_dotprod(struct rwl_kernels *kernels)
 {
     (void)kernels;
 }
+
+void rwl_planes_init_neon(struct rwl_kernels *kernels)
+{
+    (void)kernels;
+}
 #endif
 
 uint32_t rwl_cpu_detect(void)
@@ -117,6 +122,7 @@ void rwl_kernels_init(struct rwl_kernels *kernels, uint32_t cpu)
     if (cpu & RWL_CPU_NEON) {
         rwl_kernels_init_neon(kernels);
         rwl_quant_init_neon(kernels);
+        rwl_planes_init_neon(kernels);
     }
     if ((cpu & dotprod) == dotprod) {
         rwl_quant_init_dotprod(kernels);

@@ -153,5 +153,6 @@ void rwl_quant_init_dotprod(struct rwl_kernels *kernels);
 /* And for planes. */
 void rwl_planes_init_ref(struct rwl_kernels *kernels);
 void rwl_planes_init_avx2(struct rwl_kernels *kernels);
+void rwl_planes_init_neon(struct rwl_kernels *kernels);
 
 #endif

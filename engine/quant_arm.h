@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the aarch64 columns of the kernels for quantised weights share: the primitives of
- * quant_vector.h but the products. Eight rows are two registers. */
+ * quant_vector.h and rows_vector.h but the products. Eight rows are two registers. */
 #ifndef RWL_ENGINE_QUANT_ARM_H
 #define RWL_ENGINE_QUANT_ARM_H
 
@@ -22,6 +22,11 @@ static inline b32 b32_of(int8x16_t low, int8x16_t high)
 {
     b32 a = { { low, high } };
     return a;
+}
+
+static inline f8 f8_load(const float *from)
+{
+    return f8_of(vld1q_f32(from), vld1q_f32(from + 4));
 }
 
 static inline f8 f8_load_f16(const void *from)
@@ -87,6 +92,49 @@ static inline b32 b32_high(b32 a)
 static inline b32 q8_prepare(b32 w)
 {
     return w;
+}
+
+static inline b32 b32_nibbles(const uint8_t *from)
+{
+    const int8x16_t both = vreinterpretq_s8_u8(vld1q_u8(from));
+    return b32_of(vandq_s8(both, vdupq_n_s8(15)), high_nibbles(both));
+}
+
+static inline b32 b32_less_zero(b32 nibbles)
+{
+    const int8x16_t zero = vdupq_n_s8(RWL_ZERO_QUANT_Q4);
+    return b32_of(vsubq_s8(nibbles.val[0], zero), vsubq_s8(nibbles.val[1], zero));
+}
+
+static inline f8 widen(int16x8_t a)
+{
+    return f8_from(vmovl_s16(vget_low_s16(a)), vmovl_high_s16(a));
+}
+
+static inline void widen_all(b32 quants, f8 ret_quants[4])
+{
+    for (int h = 0; h < 2; h++) {
+        ret_quants[2 * h] = widen(vmovl_s8(vget_low_s8(quants.val[h])));
+        ret_quants[2 * h + 1] = widen(vmovl_high_s8(quants.val[h]));
+    }
+}
+
+static inline void q8r_widen(const uint8_t *from, f8 ret_quants[4])
+{
+    widen_all(b32_load(from), ret_quants);
+}
+
+static inline void q4r_widen(const uint8_t *from, f8 ret_quants[4])
+{
+    widen_all(b32_less_zero(b32_nibbles(from)), ret_quants);
+}
+
+/* Of four sums each. */
+static inline f8 dots_of_sums(const int32x4_t sums[8])
+{
+    const int32x4_t a = vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]));
+    const int32x4_t b = vpaddq_s32(vpaddq_s32(sums[4], sums[5]), vpaddq_s32(sums[6], sums[7]));
+    return f8_from(a, b);
 }
 
 #endif

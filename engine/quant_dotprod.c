@@ -44,9 +44,33 @@ static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)
     return q8_finish(sums, x);
 }
 
+typedef int32x4_t q8r_sums, q4r_sums;
+
+static inline q8r_sums q8r_add(b32 w, b32 x)
+{
+    return vdotq_s32(vdotq_s32(vdupq_n_s32(0), w.val[0], x.val[0]), w.val[1], x.val[1]);
+}
+
+static inline f8 q8r_dots(const q8r_sums sums[8])
+{
+    return dots_of_sums(sums);
+}
+
+static inline q4r_sums q4r_add(b32 nibbles, b32 x)
+{
+    return q8r_add(b32_less_zero(nibbles), x);
+}
+
+static inline f8 q4r_dots(const q4r_sums sums[8])
+{
+    return dots_of_sums(sums);
+}
+
 #include "engine/quant_vector.h"
+#include "engine/rows_vector.h"
 
 void rwl_quant_init_dotprod(struct rwl_kernels *kernels)
 {
     quant_fill(kernels);
+    rows_fill(kernels);
 }

@@ -74,9 +74,45 @@ static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)
     return f8_from(rows[0], rows[1]);
 }
 
+/* Of rows: in q8r two vectors' products fit 16 bits, in q4r even a group's whole sum, at most
+ * 32 * 8 * 127. */
+typedef int32x4_t q8r_sums;
+typedef int16x8_t q4r_sums;
+
+static inline int16x8_t products_of(int8x16_t w, int8x16_t x)
+{
+    return vmlal_high_s8(vmull_s8(vget_low_s8(w), vget_low_s8(x)), w, x);
+}
+
+static inline q8r_sums q8r_add(b32 w, b32 x)
+{
+    return vpadalq_s16(vpaddlq_s16(products_of(w.val[0], x.val[0])),
+                       products_of(w.val[1], x.val[1]));
+}
+
+static inline f8 q8r_dots(const q8r_sums sums[8])
+{
+    return dots_of_sums(sums);
+}
+
+static inline q4r_sums q4r_add(b32 nibbles, b32 x)
+{
+    const b32 w = b32_less_zero(nibbles);
+    return vaddq_s16(products_of(w.val[0], x.val[0]), products_of(w.val[1], x.val[1]));
+}
+
+static inline f8 q4r_dots(const q4r_sums sums[8])
+{
+    const int16x8_t a = vpaddq_s16(vpaddq_s16(sums[0], sums[1]), vpaddq_s16(sums[2], sums[3]));
+    const int16x8_t b = vpaddq_s16(vpaddq_s16(sums[4], sums[5]), vpaddq_s16(sums[6], sums[7]));
+    return widen(vpaddq_s16(a, b));
+}
+
 #include "engine/quant_vector.h"
+#include "engine/rows_vector.h"
 
 void rwl_quant_init_neon(struct rwl_kernels *kernels)
 {
     quant_fill(kernels);
+    rows_fill(kernels);
 }

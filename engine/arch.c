@@ -282,6 +282,7 @@ void rwl_arch_sparse(const struct rwl_hparams *hparams, int which, uint32_t laye
         { "head.clusters.tokens", RWL_KIND_NUMBERS, RWL_SECTION_VECTORS, 1, { v } },
         { "head.clusters.shares", RWL_KIND_HALVES, RWL_SECTION_VECTORS, 1, { v } },
         { "head.planes", RWL_KIND_PLANES, RWL_SECTION_HEAD, 2, { v, c } },
+        { "head.planes.least", RWL_KIND_VECTOR, RWL_SECTION_VECTORS, 1, { 1 } },
     };
 
     assert(which >= 0 && which < RWL_SPARSE_COUNT);

@@ -118,6 +118,7 @@ struct rwl_weights {
     const struct rwl_tensor *head_tensor;     /* the same */
     struct rwl_clusters clusters;
     struct rwl_matrix head_planes; /* [V][C] p1 or p2: estimates of the logits; or absent */
+    const float *head_least;       /* [1]: probability above which a row is read */
     struct rwl_layer *layers;      /* [L], owned by the model */
 };
 
@@ -195,6 +196,7 @@ enum {
     RWL_SPARSE_CLUSTER_TOKENS,
     RWL_SPARSE_CLUSTER_SHARES,
     RWL_SPARSE_HEAD_PLANES, /* for a head without clusters */
+    RWL_SPARSE_HEAD_LEAST,  /* likewise */
     RWL_SPARSE_COUNT
 };
 /* What such a tensor is: name, section and shape, 0 for the sizes K and h that are its own. */

@@ -72,7 +72,7 @@ static void estimate(struct rwl_pass *pass, uint32_t worker, uint32_t piece)
     }
 }
 
-/* The estimate above which a row is read: log(p_least) + log(sum of exp). */
+/* The estimate above which a row is read: log(least) + log(sum of exp). */
 static float threshold(const struct rwl_pass *pass, uint32_t i)
 {
     const uint32_t pieces = piece_count(pass);
@@ -86,7 +86,7 @@ static float threshold(const struct rwl_pass *pass, uint32_t i)
         largest = sums[piece].largest > largest ? sums[piece].largest : largest;
     for (uint32_t piece = 0; piece < pieces; piece++)
         sum += (double)(sums[piece].sum * expf(sums[piece].largest - largest));
-    return largest + (float)log(sum) + logf(pass->model->metadata->head_planes.p_least);
+    return largest + (float)log(sum) + logf(*pass->model->weights.head_least);
 }
 
 /* Exact logits of these tokens, in the place of their estimates. */

@@ -323,20 +323,6 @@ static struct rwl_head_clusters take_head_clusters(struct reader *in, const msgp
     return clusters;
 }
 
-static struct rwl_head_planes take_head_planes(struct reader *in, const msgpack_object *map)
-{
-    struct rwl_head_planes planes = { 0 };
-    if (!find(in, map, "head_planes"))
-        return planes;
-    const msgpack_object *parts = find_type(in, map, "head_planes", MSGPACK_OBJECT_MAP, "a map");
-    if (!parts)
-        return planes;
-    snprintf(in->where, sizeof in->where, "metadata, head_planes:");
-    planes.p_least = take_fraction(in, parts, "p_least", false);
-    snprintf(in->where, sizeof in->where, "metadata");
-    return planes;
-}
-
 static struct rwl_cache_hint take_cache(struct reader *in, const msgpack_object *map)
 {
     struct rwl_cache_hint cache = { 0 };
@@ -446,7 +432,6 @@ static void take_metadata(struct reader *in, const msgpack_object *root,
     metadata->source = take_text(in, root, "source", MAX_LINE, true);
     metadata->compression = take_text(in, root, "compression", MAX_LINE, true);
     metadata->head_clusters = take_head_clusters(in, root, metadata->hparams.vocab_size);
-    metadata->head_planes = take_head_planes(in, root);
     metadata->cache = take_cache(in, root);
     take_tensors(in, root, metadata);
 }
@@ -548,13 +533,6 @@ static void pack_head_clusters(msgpack_packer *out, const struct rwl_head_cluste
     pack_u64_field(out, "most", clusters->most);
 }
 
-static void pack_head_planes(msgpack_packer *out, const struct rwl_head_planes *planes)
-{
-    pack_text(out, "head_planes");
-    msgpack_pack_map(out, 1);
-    pack_float_field(out, "p_least", planes->p_least);
-}
-
 static void pack_cache(msgpack_packer *out, const struct rwl_cache_hint *cache)
 {
     pack_text(out, "cache");
@@ -606,11 +584,10 @@ int rwl_metadata_encode(const struct rwl_metadata *metadata, void **ret_data, si
     msgpack_packer_init(&out, &buffer, append);
     const bool has_chat = metadata->chat.system != NULL;
     const bool has_clusters = metadata->head_clusters.rows != 0;
-    const bool has_planes = metadata->head_planes.p_least > 0;
     const struct rwl_cache_hint *cache = &metadata->cache;
     const bool has_cache = cache->neurons || cache->clusters || cache->head_rows;
-    msgpack_pack_map(&out, 14 + (size_t)metadata->has_end_token + has_chat + has_clusters +
-                               has_planes + has_cache);
+    msgpack_pack_map(&out,
+                     14 + (size_t)metadata->has_end_token + has_chat + has_clusters + has_cache);
     pack_hparams(&out, &metadata->hparams);
     pack_text_field(&out, "name", metadata->name);
     pack_text_field(&out, "tokenizer", metadata->tokenizer);
@@ -622,8 +599,6 @@ int rwl_metadata_encode(const struct rwl_metadata *metadata, void **ret_data, si
     pack_text_field(&out, "compression", metadata->compression);
     if (has_clusters)
         pack_head_clusters(&out, &metadata->head_clusters);
-    if (has_planes)
-        pack_head_planes(&out, &metadata->head_planes);
     if (has_cache)
         pack_cache(&out, cache);
     pack_text(&out, "tensors");

@@ -104,11 +104,6 @@ struct rwl_head_clusters {
     uint32_t least, most;
 };
 
-/* A head with planes: a pass reads the rows whose estimated probability is above p_least. */
-struct rwl_head_planes {
-    float p_least; /* above 0, below 1; 0: no planes */
-};
-
 /* How much of what is read in parts should stay in memory; 0: a reader's own choice. */
 struct rwl_cache_hint {
     uint32_t neurons;   /* rows of each layer's neurons, on average */
@@ -126,7 +121,6 @@ struct rwl_metadata {
     const char *source;      /* "base.pth (pth, bf16)", for people; never NULL */
     const char *compression; /* one line, "none" where none; never NULL */
     struct rwl_head_clusters head_clusters;
-    struct rwl_head_planes head_planes;
     struct rwl_cache_hint cache;
     struct rwl_tensor *tensors;
     uint32_t tensor_count;

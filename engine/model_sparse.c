@@ -168,8 +168,7 @@ static int bind_clusters(struct rwl_model *model, const struct rwl_tensor *const
 
 static int bind_head(struct rwl_model *model, struct rwl_error *err)
 {
-    const bool has_planes = model->metadata->head_planes.p_least > 0;
-    const struct rwl_tensor *all[RWL_SPARSE_COUNT] = { NULL }, *planes, *head;
+    const struct rwl_tensor *all[RWL_SPARSE_COUNT] = { NULL }, *planes, *least, *head;
     int status = 0;
 
     for (int i = RWL_SPARSE_LAYER_COUNT; i < RWL_SPARSE_COUNT && !status; i++)
@@ -179,11 +178,10 @@ static int bind_head(struct rwl_model *model, struct rwl_error *err)
     if (status)
         return status;
     planes = all[RWL_SPARSE_HEAD_PLANES];
+    least = all[RWL_SPARSE_HEAD_LEAST];
     head = rwl_model_file_find(model->file, "head.weight");
-    if (!planes != !has_planes)
-        return planes ? refuse(model, planes, "stands without metadata field head_planes", err)
-                      : rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor head.planes is missing",
-                                      rwl_model_file_path(model->file));
+    if (!planes != !least)
+        return refuse(model, planes ? planes : least, "needs both head.planes and .least", err);
     if (planes && model->weights.clusters.count)
         return refuse(model, planes, "stands beside head.clusters.weight", err);
     if (planes && head && rwl_encoding_is_quantised(head->encoding))
@@ -191,6 +189,7 @@ static int bind_head(struct rwl_model *model, struct rwl_error *err)
     if (!planes && head && rwl_encoding_is_rows(head->encoding))
         return refuse(model, head, "is in rows and has no planes", err);
     model->weights.head_planes = matrix_of(model, planes);
+    model->weights.head_least = data_of(model, least);
     return 0;
 }
 

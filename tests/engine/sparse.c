@@ -257,6 +257,7 @@ static void make_head(struct made *made, const struct rwl_model_file *file,
         head.encoding = form->rows;
         add(made, head, values);
         add_sparse(made, hparams, RWL_SPARSE_HEAD_PLANES, 0, form->planes, 0, values);
+        add_sparse(made, hparams, RWL_SPARSE_HEAD_LEAST, 0, RWL_ENCODING_F32, 0, &form->p);
     }
     free(values);
 }
@@ -290,8 +291,6 @@ static void write_made(const struct fixture *fixture, const struct rwl_model *mo
         metadata.head_clusters = (struct rwl_head_clusters){
             .rows = SPARSE_CLUSTER_ROWS, .p_min = form->p, .least = 1, .most = SPARSE_CLUSTERS
         };
-    if (form->head == SPARSE_HEAD_PLANES)
-        metadata.head_planes.p_least = form->p;
     ck_assert_msg(
         rwl_model_writer_create(fixture->path, &metadata, vocabulary, size, &writer, &err) == 0,
         "%s", err.text);

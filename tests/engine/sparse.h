@@ -21,7 +21,7 @@ struct sparse_form {
     enum rwl_encoding rows; /* of neurons, and of a head with planes: f32, f16, q8r or q4r */
     enum rwl_encoding planes;
     float threshold; /* of the predictor, both halves */
-    float p;         /* p_min of clusters, p_least of planes */
+    float p;         /* p_min of clusters, least of planes */
     struct rwl_cache_hint cache;
 };
 

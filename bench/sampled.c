@@ -125,10 +125,13 @@ static int draw(struct run *run, struct text *text, struct rwl_error *err)
                                   NULL, &text->token, err);
     if (result)
         return result;
+    const struct rwl_metadata *metadata = rwl_model_get_metadata(run->model);
     const uint8_t *bytes =
         rwl_tokenizer_bytes(rwl_model_get_tokenizer(run->model), text->token, &size);
     if (bytes)
         rwl_buffer_append(&text->bytes, bytes, size);
+    else if (metadata->has_end_token && text->token == metadata->end_token)
+        rwl_buffer_append(&text->bytes, "", 1);
     rwl_head_share_add(run->head, text->logits);
     return 0;
 }

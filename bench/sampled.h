@@ -25,7 +25,7 @@ struct rwl_sampled {
     uint64_t tokens;       /* generated */
     double entropy;        /* nats, mean */
     float rows[3];         /* of the head, share: see below; of 1, 5 and 9 tokens in 10 */
-    struct rwl_buffer all; /* the texts, a NUL between two */
+    struct rwl_buffer all; /* the texts, a NUL between two and for each end token */
 };
 
 /*

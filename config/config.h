@@ -30,6 +30,13 @@ struct rwl_config {
     int64_t engine_batch;   /* engine.batch: sessions in one step */
     int64_t engine_chunk;   /* engine.prompt_chunk: prompt tokens in one step */
 
+    int64_t memory_budget_bytes;      /* memory.budget_bytes, of the whole process; 0: none */
+    int64_t memory_reserved_sessions; /* memory.reserved_sessions: what a budget sets memory aside
+                                         for */
+    int64_t memory_embedding_rows;    /* memory.embedding_rows, kept in memory */
+    bool memory_mapped;               /* memory.mapped: no caches of neurons and clusters */
+    bool memory_lock;                 /* memory.lock: what every step reads */
+
     int64_t limit_connections;     /* limits.connections */
     int64_t limit_sessions;        /* limits.sessions, of all users together */
     int64_t limit_frame_bytes;     /* limits.frame_bytes */

@@ -18,6 +18,7 @@
 
 #define KIB 1024
 #define MIB (1024 * 1024)
+#define GIB (1024 * 1024 * 1024.0)
 
 /* The bound of sockaddr_un.sun_path, less its NUL; and PATH_MAX, less its own. */
 #define SOCKET_PATH_BYTES 107
@@ -33,6 +34,7 @@
 #define INTEGER(key, member, default_value, min_value, max_value, ...)                             \
     OPTION(key, member, int64_t, I64, .def.i = (default_value), .min = (min_value),                \
            .max = (max_value), __VA_ARGS__)
+#define SWITCH(key, member, ...) OPTION(key, member, bool, BOOL, __VA_ARGS__)
 
 const struct rwl_field rwl_config_fields[] = {
     TEXT("model", model, .max = PATH_BYTES,
@@ -77,6 +79,38 @@ const struct rwl_field rwl_config_fields[] = {
             .doc = "The most prompt tokens read in one step. A larger chunk reads long prompts "
                    "faster, but makes the sessions that are generating wait longer between two "
                    "tokens."),
+
+    INTEGER("memory.budget_bytes", memory_budget_bytes, 0, 0, 1024 * GIB,
+            .doc = "The most memory that the daemon may take as a whole: program, work buffers, "
+                   "sessions, and of the model what then finds room. Parts of the model that do "
+                   "not are given back after use and read anew in every step, so that a model "
+                   "larger than the budget runs, slower, at worst at the speed of the disk. A "
+                   "budget too small for everything else ends the start with a line that says how "
+                   "much is needed. 0 means none: the model stays in memory as far as it is used, "
+                   "and the system takes pages of it back when others need memory."),
+    INTEGER("memory.reserved_sessions", memory_reserved_sessions, 4, 1, 65536,
+            .doc = "How many sessions memory is set aside for out of memory.budget_bytes; without "
+                   "a budget it has no effect. Each takes twice a state and its logits (a "
+                   "generation with stop strings holds both twice), a saved state that is in use "
+                   "half as much. One more session is refused with the error `limit`; generations "
+                   "without a session wait for each other."),
+    INTEGER("memory.embedding_rows", memory_embedding_rows, 1000, 1, 1048576,
+            .doc = "Rows of the embedding kept in memory, one a token, those used last. The others "
+                   "are read from the file when their token comes, one short read each. More rows "
+                   "than the vocabulary has keep all."),
+    SWITCH("memory.mapped", memory_mapped,
+           .doc =
+               "Use neurons and head clusters where they are mapped instead of keeping the most "
+               "used ones in caches. It saves the copying, but the mapped file then fills memory "
+               "with whole pages of what was read once: for machines with memory to spare. Not "
+               "together with memory.budget_bytes."),
+    SWITCH("memory.lock", memory_lock,
+           .doc =
+               "Lock in memory what every step reads, so that the system never takes it back and "
+               "the first token after a pause is as fast as any. It is read whole at the start "
+               "and is lost to other programs. Where the system refuses (RLIMIT_MEMLOCK, for "
+               "the service LimitMEMLOCK=), or where memory.budget_bytes has no room for it, "
+               "the daemon does not start."),
 
     INTEGER("limits.connections", limit_connections, 64, 1, 4096, .flags = RWL_FIELD_RELOAD,
             .doc = "The most clients connected at the same time. A client beyond it is answered "

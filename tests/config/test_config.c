@@ -71,8 +71,9 @@ START_TEST(every_row_is_sound)
         ck_assert_msg(rwl_field_check(field, &config, RWL_ERR_BAD_CONFIG, &err) == 0 ||
                           (field->type == RWL_TYPE_STR && !field->choices),
                       "default: %s", err.text);
-        ck_assert_msg(field->type == RWL_TYPE_STR ? field->choices || field->max > 0
-                                                  : field->max > field->min,
+        ck_assert_msg(field->type == RWL_TYPE_STR
+                          ? field->choices || field->max > 0
+                          : field->type == RWL_TYPE_BOOL || field->max > field->min,
                       "%s has no bound", field->name);
         size_t size = strlen(field->doc);
         ck_assert_msg(size > 40 && field->doc[size - 1] == '.', "%s: its text", field->name);
@@ -137,6 +138,17 @@ static const struct {
     { "socket: {mode: 00}", "socket.mode", "0000" },
     { "socket: {group: 1000}", "socket.group", "\"1000\"" },
     { "engine:\n  threads: 0\n  batch: 64\n", "engine.batch", "64" },
+    { "", "memory.budget_bytes", "0" },
+    { "memory: {budget_bytes: 64MiB}", "memory.budget_bytes", "64MiB" },
+    { "memory: {budget_bytes: 1024GiB}", "memory.budget_bytes", "1024GiB" },
+    { "", "memory.reserved_sessions", "4" },
+    { "memory: {reserved_sessions: 1}", "memory.reserved_sessions", "1" },
+    { "", "memory.embedding_rows", "1000" },
+    { "memory: {embedding_rows: 65536}", "memory.embedding_rows", "65536" },
+    { "", "memory.lock", "false" },
+    { "memory: {lock: true}", "memory.lock", "true" },
+    { "memory: {lock: on, mapped: yes}", "memory.mapped", "true" },
+    { "memory: {lock: off}", "memory.lock", "false" },
 };
 
 START_TEST(good_files_are_read)
@@ -218,6 +230,19 @@ static const struct {
       "c.yaml:1:23: limits.frame_bytes: '1MB' is no size, as in 4096, 64KiB or 1MiB" },
     { "limits: {frame_bytes: 257MiB}",
       "c.yaml:1:23: limits.frame_bytes: 269484032 is outside 4096 to 268435456" },
+    { "memory: {budget_bytes: -1}",
+      "c.yaml:1:24: memory.budget_bytes: -1 is outside 0 to 1099511627776" },
+    { "memory: {budget_bytes: 64M}",
+      "c.yaml:1:24: memory.budget_bytes: '64M' is no size, as in 4096, 64KiB or 1MiB" },
+    { "memory: {reserved_sessions: 0}",
+      "c.yaml:1:29: memory.reserved_sessions: 0 is outside 1 to 65536" },
+    { "memory: {embedding_rows: 0}",
+      "c.yaml:1:26: memory.embedding_rows: 0 is outside 1 to 1048576" },
+    { "memory: {lock: 1}", "c.yaml:1:16: memory.lock: '1' is not of type bool" },
+    { "memory: {lock: 'true'}", "c.yaml:1:16: memory.lock: bool expected, quoted text found" },
+    { "memory: {mapped: ~}", "c.yaml:1:18: memory.mapped: bool expected, nothing found" },
+    { "memory: {budget_byte: 64MiB}",
+      "c.yaml:1:10: memory.budget_byte: unknown option; did you mean memory.budget_bytes?" },
     { "socket: {mode: 660}", "c.yaml:1:16: socket.mode: '660' is not octal, as in 0660" },
     { "socket: {mode: 384}", "c.yaml:1:16: socket.mode: '384' is not octal, as in 0660" },
     { "socket: {mode: 0680}", "c.yaml:1:16: socket.mode: '0680' is not octal, as in 0660" },
@@ -320,6 +345,9 @@ static const struct {
     { "limits.sessions=4", "limits.sessions", "4", NULL },
     { "limits.write_bytes=2MiB", "limits.write_bytes", "2MiB", NULL },
     { "socket.mode=0666", "socket.mode", "0666", NULL },
+    { "memory.budget_bytes=96MiB", "memory.budget_bytes", "96MiB", NULL },
+    { "memory.lock=yes", "memory.lock", "true", NULL },
+    { "memory.lock=maybe", NULL, NULL, "memory.lock: 'maybe' is not of type bool" },
     { "limits.sessions", NULL, NULL, "'limits.sessions': write it as key=value" },
     { "", NULL, NULL, "'': write it as key=value" },
     { "=4", NULL, NULL, "'=4': write it as key=value" },
@@ -460,6 +488,8 @@ static void randomise(struct rwl_config *of)
             continue; /* its default */
         if (field->type == RWL_TYPE_I64)
             *(int64_t *)at = random_integer(field);
+        else if (field->type == RWL_TYPE_BOOL)
+            *(bool *)at = next_random() % 2;
         else if (field->choices)
             *(struct rwl_str *)at = random_choice(field->choices);
         else
@@ -475,6 +505,8 @@ static void expect_same(const struct rwl_config *a, const struct rwl_config *b, 
         if (field->type == RWL_TYPE_I64) {
             ck_assert_msg(*(const int64_t *)x == *(const int64_t *)y, "%s in %s", field->name,
                           printed);
+        } else if (field->type == RWL_TYPE_BOOL) {
+            ck_assert_msg(*(const bool *)x == *(const bool *)y, "%s in %s", field->name, printed);
         } else {
             const struct rwl_str *s = x, *t = y;
             ck_assert_msg(s->size == t->size && memcmp(s->data, t->data, s->size) == 0, "%s in %s",

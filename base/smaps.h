@@ -12,7 +12,10 @@
 
 struct rwl_smaps {            /* bytes */
     int64_t mapping_resident; /* of one mapping: what this process has in memory */
-    int64_t anonymous;        /* of the whole process: private memory that no file backs */
+    int64_t resident;         /* of the whole process: all that it has in memory */
+    int64_t anonymous;        /* of it: private memory that no file backs */
+    int64_t locked;           /* of it: what the system may not take back */
+    int64_t files_size;       /* mapped of files that are not this mapping: program, libraries */
 };
 
 /* Returns 0, or RWL_ERR_IO with *ret_smaps untouched. */

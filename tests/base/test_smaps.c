@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { MAPPED = 16 << 20, TOUCHED = 4 << 20, STEP = 4096 };
+enum { MAPPED = 16 << 20, TOUCHED = 4 << 20, LOCKED = 32 << 10, STEP = 4096 };
 
 static struct rwl_smaps measure(const void *mapping, size_t size)
 {
-    struct rwl_smaps smaps = { -1, -1 };
+    struct rwl_smaps smaps;
     ck_assert_int_eq(rwl_smaps_measure(mapping, size, &smaps), 0);
     return smaps;
 }
@@ -30,6 +30,13 @@ START_TEST(touched_pages_are_counted)
     struct rwl_smaps after = measure(start, MAPPED);
     ck_assert_int_eq(after.mapping_resident - before.mapping_resident, TOUCHED);
     ck_assert_int_ge(after.anonymous - before.anonymous, TOUCHED);
+    ck_assert_int_ge(after.resident - before.resident, TOUCHED);
+    ck_assert_int_ge(after.resident, after.anonymous);
+
+    if (mlock(start, LOCKED) == 0) { /* the system may allow none */
+        ck_assert_int_eq(measure(start, MAPPED).locked - after.locked, LOCKED);
+        munlock(start, LOCKED);
+    }
 
     /* A mapping that other rights have cut in two is still one. */
     ck_assert_int_eq(mprotect((void *)(uintptr_t)memory, TOUCHED / 2, PROT_READ), 0);
@@ -45,6 +52,7 @@ START_TEST(no_mapping_is_nothing)
 {
     ck_assert_int_eq(measure(NULL, 0).mapping_resident, 0);
     ck_assert_int_gt(measure(NULL, 0).anonymous, 0);
+    ck_assert_int_gt(measure(NULL, 0).files_size, 0); /* this program's own */
 }
 END_TEST
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The ends of a request, and the spare states. */
+/* The ends of a request, room for states, and the spare ones. */
 #include "daemon/core.h"
 
 #include "daemon/handlers.h"
@@ -65,6 +65,17 @@ void rwl_core_fail(struct rwl_core *core, struct rwl_request *request, const str
     if (wants_answer(request))
         rwl_encode_error(&request->answer.bytes, request->message.id, err);
     give_back(core, request);
+}
+
+int rwl_core_check_room(struct rwl_core *core, struct rwl_error *err)
+{
+    while (core->sessions.count + core->saved_states.loaded >= core->places)
+        if (!rwl_saved_states_drop_unused(core))
+            return rwl_error_set(err, RWL_ERR_LIMIT,
+                                 "memory.budget_bytes: %zu sessions and %zu saved states are in "
+                                 "memory, memory.reserved_sessions is %zu",
+                                 core->sessions.count, core->saved_states.loaded, core->places);
+    return 0;
 }
 
 int rwl_core_take_state(struct rwl_core *core, struct rwl_state **ret_state, struct rwl_error *err)

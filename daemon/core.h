@@ -35,6 +35,8 @@ struct rwl_core {
     struct rwl_sampler_scratch *sampler_scratch;
     struct rwl_scheduler *scheduler;
     struct rwl_limits limits;
+    int64_t budget_bytes; /* memory.budget_bytes */
+    size_t places;        /* for sessions and saved states; for generations that run */
     int64_t started_ns;
     bool stopping;
 
@@ -64,6 +66,10 @@ void rwl_core_answer(struct rwl_core *core, struct rwl_request *request, const v
 void rwl_core_fail(struct rwl_core *core, struct rwl_request *request, const struct rwl_error *err);
 
 void rwl_core_post(struct rwl_core *core, struct rwl_letter *letter);
+
+/* Whether memory.budget_bytes has room for one more session or saved state; saved ones that nobody
+ * uses give way. RWL_ERR_LIMIT. */
+int rwl_core_check_room(struct rwl_core *core, struct rwl_error *err);
 
 /* A zero state, from the spare ones or new. */
 int rwl_core_take_state(struct rwl_core *core, struct rwl_state **ret_state, struct rwl_error *err);

@@ -108,6 +108,24 @@ static void *run(void *data)
     return NULL;
 }
 
+static int create_engine(struct rwl_core *core, const struct rwl_engine_settings *settings,
+                         struct rwl_error *err)
+{
+    enum { SAMPLER_BYTES = 16, SMALL_THINGS = 1 << 20 }; /* sampler.h: a token of the vocabulary */
+    const struct rwl_engine_options options = {
+        .threads = settings->threads,
+        .max_tokens = settings->batch + settings->chunk,
+    };
+    const struct rwl_budget_needs needs = {
+        .buffers = rwl_scheduler_scratch_bytes(core->scheduler) +
+                   SAMPLER_BYTES * (uint64_t)core->vocab_size,
+        .requests =
+            (uint64_t)(settings->limits.frame_bytes + settings->limits.write_bytes) + SMALL_THINGS,
+    };
+    return rwl_budget_create_engine(&settings->memory, &needs, core->model, &options, &core->engine,
+                                    err);
+}
+
 static int open_engine(struct rwl_core *core, const struct rwl_engine_settings *settings,
                        struct rwl_error *err)
 {
@@ -129,15 +147,13 @@ static int open_engine(struct rwl_core *core, const struct rwl_engine_settings *
     core->spare_limit = sizeof core->spare / sizeof *core->spare;
     if (settings->batch < core->spare_limit)
         core->spare_limit = settings->batch;
-    const struct rwl_engine_options options = {
-        .threads = settings->threads,
-        .max_tokens = settings->batch + settings->chunk,
-    };
-    if ((result = rwl_engine_create(model, &options, &core->engine, err)) ||
-        (result = rwl_sampler_scratch_create(core->vocab_size, &core->sampler_scratch, err)))
+    core->budget_bytes = settings->memory.budget_bytes;
+    core->places = core->budget_bytes ? settings->memory.reserved_sessions : SIZE_MAX;
+    if ((result = rwl_scheduler_create(settings->batch, settings->chunk, core->vocab_size,
+                                       &core->scheduler, err)) ||
+        (result = create_engine(core, settings, err)))
         return result;
-    return rwl_scheduler_create(settings->batch, settings->chunk, core->vocab_size,
-                                &core->scheduler, err);
+    return rwl_sampler_scratch_create(core->vocab_size, &core->sampler_scratch, err);
 }
 
 static void close_engine(struct rwl_core *core)

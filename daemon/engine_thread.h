@@ -7,6 +7,7 @@
 #ifndef RWL_DAEMON_ENGINE_THREAD_H
 #define RWL_DAEMON_ENGINE_THREAD_H
 
+#include "daemon/budget.h"
 #include "daemon/mailbox.h"
 
 struct rwl_engine_thread;
@@ -14,6 +15,7 @@ struct rwl_engine_thread;
 struct rwl_engine_settings {
     const char *model_path;
     uint32_t threads, batch, chunk;
+    struct rwl_memory_settings memory;
     struct rwl_limits limits;
     const char *states_folder;    /* "": none; copied */
     void (*on_reply)(void *data); /* called on the engine thread when there is a reply to take */

@@ -115,6 +115,22 @@ static void drop_job(struct rwl_core *core, struct rwl_job *job)
     free_job(core, job);
 }
 
+/* Whether a job takes a state beside its session's: a borrowed one, or that of a snapshot. */
+static bool takes_state(const struct rwl_job *job)
+{
+    if (!job->session)
+        return job->kind != RWL_JOB_TOKENIZE;
+    const struct rwl_generate_params *params = job->request->message.params;
+    return job->kind == RWL_JOB_GENERATE && params->stop.count > 0;
+}
+
+/* Under memory.budget_bytes such jobs start in turn (rwl_job_start_waiting), also the next one of
+ * the same session. */
+static bool waits_for_place(const struct rwl_core *core, const struct rwl_job *job)
+{
+    return core->places != SIZE_MAX && takes_state(job);
+}
+
 /* False: it could not, and has been answered and freed. */
 static bool start(struct rwl_core *core, struct rwl_job *job)
 {
@@ -155,7 +171,7 @@ static void advance_session(struct rwl_core *core, struct rwl_session *session)
     while (session->first_job && session->first_job->phase == RWL_JOB_WAITING) {
         struct rwl_job *job = session->first_job;
         if (job->kind != RWL_JOB_ACT) {
-            if (start(core, job))
+            if (waits_for_place(core, job) || start(core, job))
                 return;
             continue;
         }
@@ -231,27 +247,37 @@ void rwl_job_submit(struct rwl_core *core, struct rwl_request *request, struct r
 
 /* Jobs without a session borrow a state each, unless they only tokenise: as many at once as a
  * step can serve. Those that a slow reader pauses do not count, but all together are bounded as
- * sessions are. */
+ * sessions are. Under memory.budget_bytes all that take a state are bounded by its places. */
+static struct rwl_job *find_startable(const struct rwl_core *core)
+{
+    size_t active = 0, borrowed = 0, taken = 0;
+    for (const struct rwl_job *job = core->jobs; job; job = job->next) {
+        if (job->phase == RWL_JOB_WAITING || !takes_state(job))
+            continue;
+        taken++;
+        borrowed += !job->session;
+        active += !job->session && !rwl_job_is_paused(job);
+    }
+    bool has_place = taken < core->places;
+    bool may_borrow =
+        has_place && active < core->spare_limit && (int64_t)borrowed < core->limits.sessions;
+    for (struct rwl_job *job = core->jobs; job; job = job->next) {
+        if (job->phase != RWL_JOB_WAITING || job->kind == RWL_JOB_ACT)
+            continue;
+        if (job->session ? has_place && job->session->first_job == job
+                         : may_borrow || job->kind == RWL_JOB_TOKENIZE)
+            return job;
+    }
+    return NULL;
+}
+
 void rwl_job_start_waiting(struct rwl_core *core)
 {
-    size_t active = 0, borrowed = 0;
-    for (const struct rwl_job *job = core->jobs; job; job = job->next) {
-        if (job->session || job->phase == RWL_JOB_WAITING || job->kind == RWL_JOB_TOKENIZE)
-            continue;
-        borrowed++;
-        active += !rwl_job_is_paused(job);
-    }
-    for (struct rwl_job *job = core->jobs, *next; job; job = next) {
-        next = job->next;
-        if (job->session || job->phase != RWL_JOB_WAITING)
-            continue;
-        if (job->kind != RWL_JOB_TOKENIZE) {
-            if (active >= core->spare_limit || (int64_t)borrowed >= core->limits.sessions)
-                continue;
-            active++;
-            borrowed++;
-        }
-        start(core, job);
+    struct rwl_job *job;
+    while ((job = find_startable(core))) {
+        struct rwl_session *session = job->session;
+        if (!start(core, job) && session)
+            advance_session(core, session);
     }
 }
 

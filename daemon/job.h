@@ -3,9 +3,10 @@
  * A job is a request that takes more than a moment, or that must wait for its session. Belongs
  * to the engine thread.
  *
- * Jobs of one session run one at a time, in the order of their arrival. Jobs without a session
- * start when there is room. A running job advances with the scheduler's turns until its end
- * function ends it; cancel, deadline and a closed connection end it between two turns.
+ * Jobs of one session run one at a time, in the order of their arrival. Those that take a state
+ * of their own start when there is room for it. A running job advances with the scheduler's turns
+ * until its end function ends it; cancel, deadline and a closed connection end it between two
+ * turns.
  *
  * To add a method that works like this: a kind and its row in job.c, a handler that calls
  * rwl_job_submit.
@@ -88,7 +89,7 @@ struct rwl_job *rwl_job_find(const struct rwl_core *core, const struct rwl_peer 
 /* Cancels all jobs of a peer, or (NULL) of all, those that wait first, so that none starts. */
 void rwl_job_cancel_all(struct rwl_core *core, const struct rwl_peer *peer);
 
-/* Starts jobs without a session while there is room for their states. */
+/* Starts jobs that wait for room for the state that they take, while there is any. */
 void rwl_job_start_waiting(struct rwl_core *core);
 
 /* True while the job's stream must not grow because its peer does not read. */

@@ -77,10 +77,9 @@ static int open_file(const struct rwl_core *core, const struct place *place, int
 
 static void free_saved(struct rwl_core *core, struct rwl_saved_state *saved)
 {
-    if (saved->state) {
-        rwl_state_destroy(saved->state);
-        core->state_count--;
-    }
+    if (saved->state)
+        core->saved_states.loaded--;
+    rwl_core_give_state(core, saved->state);
     free(saved);
 }
 
@@ -89,14 +88,17 @@ static int read_file(struct rwl_core *core, struct rwl_saved_state *saved, int f
                      const struct place *place, struct rwl_error *err)
 {
     size_t size = rwl_state_export_bytes(core->model);
+    int result = rwl_core_check_room(core, err);
+    if (result)
+        return result;
     void *data = malloc(size);
     if (!data)
         return rwl_error_set(err, RWL_ERR_NOMEM, "%s: no memory", place->file_name);
-    int result = rwl_file_read(fd, data, size, 0, place->file_name, err);
+    result = rwl_file_read(fd, data, size, 0, place->file_name, err);
     if (!result)
-        result = rwl_state_create(core->model, &saved->state, err);
+        result = rwl_core_take_state(core, &saved->state, err);
     if (!result) {
-        core->state_count++;
+        core->saved_states.loaded++;
         result = rwl_state_import(saved->state, data, size, place->file_name, err);
     }
     free(data);
@@ -181,6 +183,7 @@ int rwl_saved_state_acquire(struct rwl_core *core, const struct rwl_str *name,
     } else {
         if ((result = load(core, name, &place, &saved, err)))
             return result;
+        at = find(table, name); /* others may have given way */
         if (at == RWL_SAVED_STATES_KEPT)
             at--;
         if (at < table->count)
@@ -202,6 +205,20 @@ void rwl_saved_state_release(struct rwl_core *core, struct rwl_saved_state *save
 {
     if (saved && --saved->references == 0)
         free_saved(core, saved);
+}
+
+bool rwl_saved_states_drop_unused(struct rwl_core *core)
+{
+    struct rwl_saved_state_table *table = &core->saved_states;
+    size_t at = table->count;
+    while (at > 0 && table->items[at - 1]->references > 1)
+        at--;
+    if (at == 0)
+        return false;
+    rwl_saved_state_release(core, table->items[at - 1]);
+    memmove(table->items + at - 1, table->items + at, (table->count - at) * sizeof *table->items);
+    table->count--;
+    return true;
 }
 
 bool rwl_saved_state_is_file_name(const char *file_name, size_t *ret_size)

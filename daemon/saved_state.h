@@ -30,14 +30,18 @@ struct rwl_saved_state_table {
     char *folder;                                         /* malloc'd; empty: none */
     struct rwl_saved_state *items[RWL_SAVED_STATES_KEPT]; /* references; used last first */
     size_t count;
+    size_t loaded; /* in memory, those included that only sessions still refer to */
 };
 
 /* A reference to the state of that name; NULL for an empty name. Errors: RWL_ERR_BAD_PARAM (name
- * is not one), RWL_ERR_NO_STATE, and those of rwl_state_import. */
+ * is not one), RWL_ERR_NO_STATE, RWL_ERR_LIMIT, and those of rwl_state_import. */
 int rwl_saved_state_acquire(struct rwl_core *core, const struct rwl_str *name,
                             struct rwl_saved_state **ret_saved, struct rwl_error *err);
 struct rwl_saved_state *rwl_saved_state_retain(struct rwl_saved_state *saved); /* NULL is fine */
 void rwl_saved_state_release(struct rwl_core *core, struct rwl_saved_state *saved); /* too */
+
+/* Forgets the one that nobody has used for longest; false: all are in use. */
+bool rwl_saved_states_drop_unused(struct rwl_core *core);
 
 /* Whether a file of the folder has the name of a saved state, whose name then has *ret_size
  * bytes. */

@@ -111,6 +111,8 @@ int rwl_session_create(struct rwl_core *core, struct rwl_peer *peer, const struc
     if ((int64_t)table->count >= core->limits.sessions)
         return rwl_error_set(err, RWL_ERR_LIMIT, "%zu sessions are open, limits.sessions is %lld",
                              table->count, (long long)core->limits.sessions);
+    if ((result = rwl_core_check_room(core, err)))
+        return result;
     if (size == 0) {
         size = (size_t)snprintf(made_up, sizeof made_up, "#%llu",
                                 (unsigned long long)table->unnamed + 1);

@@ -9,6 +9,15 @@
 
 #include <string.h>
 
+/* What the rows of the table cannot say. */
+static int check_together(const struct rwl_config *config, struct rwl_error *err)
+{
+    if (config->memory_mapped && config->memory_budget_bytes)
+        return rwl_error_set(err, RWL_ERR_BAD_CONFIG,
+                             "memory.mapped: not together with memory.budget_bytes");
+    return 0;
+}
+
 int rwl_settings_load(const struct rwl_command_line *line, struct rwl_settings *ret_settings,
                       struct rwl_error *err)
 {
@@ -20,6 +29,8 @@ int rwl_settings_load(const struct rwl_command_line *line, struct rwl_settings *
         result = rwl_config_load(&settings.config, line->config_path, &settings.arena, err);
     for (size_t i = 0; !result && i < line->assignment_count; i++)
         result = rwl_config_set(&settings.config, line->assignments[i], &settings.arena, err);
+    if (!result)
+        result = check_together(&settings.config, err);
     if (result) {
         rwl_arena_finish(&settings.arena);
         return result;

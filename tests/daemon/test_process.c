@@ -18,7 +18,7 @@ static struct client client;
 /* --- command line --- */
 
 static const struct {
-    const char *arguments[4];
+    const char *arguments[6];
     int status;
     const char *line; /* in the log */
 } command_lines[] = {
@@ -31,6 +31,9 @@ static const struct {
     { { "a.rwkvl", "b.rwkvl" }, 2, "b.rwkvl" },
     { { "--set", "limits.sesions=1", "--check-config" }, 1, "did you mean limits.sessions?" },
     { { "--set", "limits.sessions=0", "--check-config" }, 1, "limits.sessions" },
+    { { "--set", "memory.mapped=on", "--set", "memory.budget_bytes=64MiB", "--check-config" },
+      1,
+      "memory.mapped: not together with memory.budget_bytes" },
     { { "--config", "/nonexistent.yaml", "--check-config" }, 1, "/nonexistent.yaml" },
     { { "/nonexistent.rwkvl" }, 1, "/nonexistent.rwkvl" },
     { { "/dev/null" }, 1, "/dev/null" },

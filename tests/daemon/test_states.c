@@ -570,6 +570,42 @@ START_TEST(reloading)
 }
 END_TEST
 
+/* Under a budget a saved state takes the place of a session, as long as somebody uses it. */
+START_TEST(in_a_budget)
+{
+    char set[120];
+    save("x", fed_state(tale));
+    save("y", fed_state(other_tale));
+    save("z", fed_state(robot));
+    client_close(&client);
+    daemon_stop(&server, SIGTERM);
+    snprintf(set, sizeof set, "states.folder=%s", folder);
+    const char *const arguments[] = { "--set", set,
+                                      "--set", "memory.budget_bytes=1GiB",
+                                      "--set", "memory.reserved_sessions=2",
+                                      NULL };
+    daemon_run(&server, arguments);
+    client_open(&client, &server);
+    struct rwl_generate_result of_x = generate("", "x", robot);
+    struct rwl_generate_result of_y = generate("", "y", robot);
+    struct rwl_generate_result of_z = generate("", "z", robot);
+    struct rwl_generate_result again = generate("", "x", robot); /* it has given way */
+    ck_assert(is_same(&of_x, &again) && !is_same(&of_x, &of_y) && !is_same(&of_x, &of_z));
+    ck_assert_int_eq(open_with("a", "use", "x", NULL), 0); /* y and z give way */
+    ck_assert_int_eq(open_with("b", "use", "", NULL), RWL_ERR_LIMIT);
+    ck_assert_ptr_nonnull(strstr(client_error(&client, client.last_id)->text,
+                                 "1 sessions and 1 saved states are in memory"));
+    ck_assert_int_eq(open_with("b", "use", "z", NULL), RWL_ERR_LIMIT);
+    again = generate("a", "", robot);
+    ck_assert(is_same(&of_x, &again));
+    call_ok(&client, RWL_METHOD_SESSION_CLOSE, &(struct rwl_session_params){ text("a") }, NULL);
+    ck_assert_int_eq(open_with("b", "use", "", NULL), 0);
+    ck_assert_int_eq(open_with("c", "use", "", NULL), 0); /* x gives way */
+    size_t states = (size_t)server_stats(&client).memory.states / rwl_state_bytes(model);
+    ck_assert_uint_le(states, 2 * 2);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("states");
@@ -584,5 +620,6 @@ int main(void)
     tcase_add_test(tests, refused);
     tcase_add_test(tests, listing);
     tcase_add_test(tests, reloading);
+    tcase_add_test(tests, in_a_budget);
     return run_tests("states", tests);
 }

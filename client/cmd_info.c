@@ -85,6 +85,72 @@ static void line(struct rwl_buffer *out, const char *name)
                       name, rwl_out_style(RWL_STYLE_PLAIN));
 }
 
+/* One more part of a line, if it is not 0: what is not used, or what an older daemon does not tell,
+ * gets no words. */
+static void more_bytes(struct rwl_buffer *out, int64_t value, const char *what)
+{
+    if (value > 0) {
+        rwl_buffer_text(out, ", ");
+        bytes(out, value, what);
+    }
+}
+
+static void more_mean(struct rwl_buffer *out, int64_t value, int64_t of, const char *what)
+{
+    if (value > 0 && of > 0)
+        rwl_buffer_printf(out, ", %.*f%s", value < 100 * of ? 1 : 0, (double)value / (double)of,
+                          what);
+}
+
+static void format_memory(struct rwl_buffer *out, const struct rwl_memory_stats *memory)
+{
+    if (memory->resident > 0) {
+        line(out, "memory");
+        bytes(out, memory->resident, " in all");
+        more_bytes(out, memory->budget, " allowed");
+    }
+    line(out, "model file");
+    bytes(out, memory->mapped, " mapped, ");
+    bytes(out, memory->mapped_resident, " in memory");
+    more_bytes(out, memory->locked, " locked");
+    if (memory->hot > 0) {
+        line(out, "weights");
+        bytes(out, memory->hot, " read by every step");
+        more_bytes(out, memory->hot - memory->kept, " of them given back after use");
+        more_bytes(out, memory->parts, " read in parts");
+    }
+    line(out, "own memory");
+    bytes(out, memory->anonymous, ", of it states ");
+    bytes(out, memory->states, ", work buffers ");
+    bytes(out, memory->scratch, "");
+    if (memory->embedding_cache > 0) {
+        line(out, "caches");
+        bytes(out, memory->embedding_cache, " of embeddings");
+        more_bytes(out, memory->neurons_cache, " of neurons");
+        more_bytes(out, memory->clusters_cache, " of clusters");
+    }
+}
+
+static void format_activity(struct rwl_buffer *out, const struct rwl_activity_stats *seen)
+{
+    if (seen->tokens <= 0)
+        return;
+    line(out, "per token");
+    bytes(out, seen->weight_bytes / seen->tokens, " of weights read");
+    more_mean(out, seen->clusters_read, seen->logits, " clusters of the head");
+    if (seen->neurons > 0) {
+        line(out, "neurons");
+        rwl_buffer_printf(out, "%.1f %% read, %.1f %% active",
+                          (double)seen->neurons_read * 100 / (double)seen->neurons,
+                          (double)seen->neurons_active * 100 / (double)seen->neurons);
+    }
+    line(out, "from file");
+    rwl_buffer_printf(out, "a token %.2f embeddings",
+                      (double)seen->embedding_misses / (double)seen->tokens);
+    more_mean(out, seen->neuron_misses, seen->tokens, " neurons");
+    more_mean(out, seen->cluster_misses, seen->tokens, " clusters");
+}
+
 static void format_stats(struct rwl_buffer *out, const struct rwl_server_stats *now)
 {
     line(out, "up");
@@ -106,13 +172,8 @@ static void format_stats(struct rwl_buffer *out, const struct rwl_server_stats *
     count(out, now->steps, ", ");
     rwl_format_ms(out, now->busy_ms);
     rwl_buffer_text(out, " in them");
-    line(out, "model file");
-    bytes(out, now->memory.mapped, " mapped, ");
-    bytes(out, now->memory.mapped_resident, " in memory");
-    line(out, "own memory");
-    bytes(out, now->memory.anonymous, ", of it states ");
-    bytes(out, now->memory.states, ", work buffers ");
-    bytes(out, now->memory.scratch, "");
+    format_memory(out, &now->memory);
+    format_activity(out, &now->activity);
 }
 
 /* What happened between two readings. */

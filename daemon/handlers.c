@@ -41,6 +41,7 @@ static void handle_server_info(struct rwl_core *core, struct rwl_request *reques
 {
     (void)params;
     const struct rwl_limits *limits = &core->limits;
+    int64_t places = core->places < INT64_MAX ? (int64_t)core->places : INT64_MAX;
     struct rwl_server_info result = {
         .name = text_of("rwkvlited"),
         .version = text_of(RWL_VERSION),
@@ -52,7 +53,7 @@ static void handle_server_info(struct rwl_core *core, struct rwl_request *reques
         .kernels = text_of(rwl_engine_kernels(core->engine)),
         .threads = rwl_engine_threads(core->engine),
         .limits = { .connections = limits->connections,
-                    .sessions = limits->sessions,
+                    .sessions = places < limits->sessions ? places : limits->sessions,
                     .frame_bytes = limits->frame_bytes,
                     .queued_requests = limits->queued_requests,
                     .prompt_tokens = limits->prompt_tokens,
@@ -67,6 +68,51 @@ static int64_t states_bytes(const struct rwl_core *core)
     for (size_t i = 0; i < core->sessions.count; i++)
         bytes += rwl_session_bytes(core, core->sessions.items[i]) - rwl_state_bytes(core->model);
     return (int64_t)bytes;
+}
+
+static void report_memory(const struct rwl_core *core, struct rwl_memory_stats *ret_stats)
+{
+    struct rwl_smaps memory = { 0 };
+    struct rwl_engine_memory weights;
+    size_t mapped;
+    const void *mapping = rwl_model_file_mapping(rwl_model_get_file(core->model), &mapped);
+    rwl_smaps_measure(mapping, mapped, &memory); /* where it cannot be had, zeros say so */
+    rwl_engine_memory(core->engine, &weights);
+    *ret_stats = (struct rwl_memory_stats){
+        .mapped = (int64_t)mapped,
+        .mapped_resident = memory.mapping_resident,
+        .anonymous = memory.anonymous,
+        .states = states_bytes(core),
+        .scratch = (int64_t)(rwl_engine_scratch_bytes(core->engine) +
+                             rwl_scheduler_scratch_bytes(core->scheduler)),
+        .neurons_cache = (int64_t)weights.neurons_cache_bytes,
+        .clusters_cache = (int64_t)weights.clusters_cache_bytes,
+        .embedding_cache = (int64_t)weights.embedding_cache_bytes,
+        .resident = memory.resident,
+        .budget = core->budget_bytes,
+        .hot = (int64_t)weights.hot_bytes,
+        .kept = (int64_t)weights.kept_bytes,
+        .parts = (int64_t)weights.parts_bytes,
+        .locked = memory.locked,
+    };
+}
+
+static void report_activity(const struct rwl_core *core, struct rwl_activity_stats *ret_stats)
+{
+    struct rwl_engine_activity seen;
+    rwl_engine_activity(core->engine, &seen);
+    *ret_stats = (struct rwl_activity_stats){
+        .tokens = (int64_t)seen.tokens,
+        .neurons = (int64_t)(seen.ffn.rows * rwl_model_get_hparams(core->model)->ffn_width),
+        .neurons_read = (int64_t)seen.ffn.read,
+        .neurons_active = (int64_t)seen.ffn.active,
+        .logits = (int64_t)seen.logits,
+        .clusters_read = (int64_t)seen.clusters_read,
+        .weight_bytes = (int64_t)seen.weight_bytes,
+        .neuron_misses = (int64_t)seen.neuron_misses,
+        .cluster_misses = (int64_t)seen.cluster_misses,
+        .embedding_misses = (int64_t)seen.embedding_misses,
+    };
 }
 
 static void handle_server_stats(struct rwl_core *core, struct rwl_request *request,
@@ -88,19 +134,29 @@ static void handle_server_stats(struct rwl_core *core, struct rwl_request *reque
         .steps = counters->steps,
         .busy_ms = rwl_clock_ms(counters->busy_ns),
     };
-    struct rwl_smaps memory = { 0 };
-    size_t mapped;
-    const void *mapping = rwl_model_file_mapping(rwl_model_get_file(core->model), &mapped);
-    rwl_smaps_measure(mapping, mapped, &memory); /* where it cannot be had, zeros say so */
-    result.memory = (struct rwl_memory_stats){
-        .mapped = (int64_t)mapped,
-        .mapped_resident = memory.mapping_resident,
-        .anonymous = memory.anonymous,
-        .states = states_bytes(core),
-        .scratch = (int64_t)(rwl_engine_scratch_bytes(core->engine) +
-                             rwl_scheduler_scratch_bytes(core->scheduler)),
-    };
+    report_memory(core, &result.memory);
+    report_activity(core, &result.activity);
     rwl_core_answer(core, request, &result);
+}
+/* Neurons, rows of W_k and columns of W_v side by side, have three dimensions; columns of W_v alone
+ * have two. */
+static const char *ffn_mode(const struct rwl_metadata *metadata)
+{
+    for (uint32_t i = 0; i < metadata->tensor_count; i++)
+        if (metadata->tensors[i].section == RWL_SECTION_NEURONS)
+            return metadata->tensors[i].dims == 3 ? "predicted" : "sparse";
+    return "dense";
+}
+
+static void report_head(const struct rwl_metadata *metadata, struct rwl_model_info *info)
+{
+    const struct rwl_head_clusters *clusters = &metadata->head_clusters;
+    if (!clusters->rows)
+        return;
+    info->clusters = (metadata->hparams.vocab_size + clusters->rows - 1) / clusters->rows;
+    info->least_clusters = clusters->least;
+    info->most_clusters = clusters->most;
+    info->cluster_probability = (double)clusters->p_min;
 }
 
 static void handle_model_info(struct rwl_core *core, struct rwl_request *request,
@@ -132,7 +188,9 @@ static void handle_model_info(struct rwl_core *core, struct rwl_request *request
         .file_bytes = (int64_t)rwl_model_file_size(file),
         .state_bytes = (int64_t)rwl_state_bytes(core->model),
         .bytes_per_token = (int64_t)rwl_model_bytes_per_token(core->model),
+        .ffn = text_of(ffn_mode(core->metadata)),
     };
+    report_head(core->metadata, &result);
     if (chat->system || chat->user)
         result.chat = (struct rwl_chat_info){ text_of(chat->system), text_of(chat->user),
                                               text_of(chat->assistant), text_of(chat->separator),

@@ -162,11 +162,13 @@ static float *take_row(struct rwl_scheduler *scheduler)
 static void add_item(struct rwl_scheduler *scheduler, struct rwl_job *job, size_t count,
                      float *logits)
 {
+    const struct rwl_generate_params *params = job->request->message.params; /* with logits */
     scheduler->items[scheduler->count] = (struct rwl_step_item){
         .state = job->state,
         .tokens = job->tokens + job->at_token,
         .count = (uint32_t)count,
         .logits = logits,
+        .full_head = logits && params->full_head,
     };
     scheduler->jobs[scheduler->count++] = job;
 }

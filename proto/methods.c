@@ -116,6 +116,49 @@ static const struct rwl_field memory_stats[] = {
     RWL_I64(S, anonymous, .doc = "Bytes of private memory of the whole process."),
     RWL_I64(S, states, .doc = "Part of anonymous: bytes of the sessions' states."),
     RWL_I64(S, scratch, .doc = "Part of anonymous: bytes of the engine's work buffers."),
+    RWL_I64(S, neurons_cache, .doc = "Part of anonymous: bytes that FFN neurons are copied to."),
+    RWL_I64(S, clusters_cache, .doc = "Part of anonymous: bytes that head clusters are copied to."),
+    RWL_I64(S, embedding_cache, .doc = "Part of anonymous: bytes that embeddings are copied to."),
+    RWL_I64(S, resident,
+            .doc = "Bytes of the whole process that are in memory: anonymous, mapped_resident and "
+                   "the program itself with its libraries, which other processes may share."),
+    RWL_I64(S, budget,
+            .doc = "Bytes that resident is to stay below: the daemon's option memory.budget_bytes; "
+                   "0 for none."),
+    RWL_I64(S, hot, .doc = "Part of mapped: bytes that every step reads."),
+    RWL_I64(S, kept,
+            .doc = "Part of hot: bytes that stay in memory. The rest is given back after use and "
+                   "read anew in every step, because the budget has no room for it."),
+    RWL_I64(S, parts,
+            .doc = "Part of mapped: bytes of FFN neurons and head clusters, of which a step reads "
+                   "those that it needs."),
+    RWL_I64(S, locked,
+            .doc = "Part of mapped_resident: bytes that the system may not take back (the daemon's "
+                   "option memory.lock)."),
+#undef S
+    { 0 }
+};
+
+static const struct rwl_field activity_stats[] = {
+#define S struct rwl_activity_stats
+    RWL_I64(S, tokens, .doc = "Tokens that went through the model."),
+    RWL_I64(S, neurons,
+            .doc = "FFN neurons that these tokens met: those of all layers, each. 0 for a dense "
+                   "channel mix, whose neurons are not counted."),
+    RWL_I64(S, neurons_read,
+            .doc = "Of neurons: those whose weights were read, because they could fire."),
+    RWL_I64(S, neurons_active, .doc = "Of neurons: those that fired."),
+    RWL_I64(S, logits,
+            .doc = "Tokens for which clusters of the head were read; 0 for a head without "
+                   "clusters."),
+    RWL_I64(S, clusters_read,
+            .doc = "Clusters read for these; model.info says how many there are."),
+    RWL_I64(S, weight_bytes,
+            .doc = "Bytes of weights read, each weight once a step however many sessions share "
+                   "it."),
+    RWL_I64(S, neuron_misses, .doc = "Neurons that were in no cache and came from the file."),
+    RWL_I64(S, cluster_misses, .doc = "Clusters that were in no cache and came from the file."),
+    RWL_I64(S, embedding_misses, .doc = "Embeddings that were in no cache and came from the file."),
 #undef S
     { 0 }
 };
@@ -135,6 +178,8 @@ static const struct rwl_field server_stats[] = {
     RWL_I64(S, steps, .doc = "Forward passes since the start; one serves many sessions."),
     RWL_F64(S, busy_ms, .doc = "Milliseconds spent in forward passes since the start."),
     RWL_MAP(S, memory, struct rwl_memory_stats, memory_stats, .doc = "Memory of the daemon."),
+    RWL_MAP(S, activity, struct rwl_activity_stats, activity_stats,
+            .doc = "What the forward passes since the start have read."),
 #undef S
     { 0 }
 };
@@ -176,6 +221,16 @@ static const struct rwl_field model_info[] = {
     RWL_MAP(S, chat, struct rwl_chat_info, chat_info,
             .doc = "How a conversation is written for this model. {text} stands for the turn's "
                    "text; all members are empty for a model without a chat template."),
+    RWL_STR(S, ffn, .choices = "dense|sparse|predicted",
+            .doc = "How the channel mix reads its neurons: all of them (dense), of those that do "
+                   "not fire only half (sparse), or only those that a predictor finds likely to "
+                   "fire (predicted)."),
+    RWL_I64(S, clusters, .doc = "Clusters of the head; 0 for a head that is always read whole."),
+    RWL_I64(S, least_clusters, .doc = "The fewest clusters read for one token."),
+    RWL_I64(S, most_clusters, .doc = "The most clusters read for one token."),
+    RWL_F64(S, cluster_probability,
+            .doc = "Between the two, the likeliest clusters are read until their probability "
+                   "together reaches this."),
 #undef S
     { 0 }
 };
@@ -364,7 +419,14 @@ static const struct rwl_field generate_params[] = {
                       "ID. To forbid a token, use ban."),
     RWL_I64(S, logprobs, .min = 0, .max = 20,
             .doc = "Report the log-probabilities of each generated token and of this many of the "
-                   "likeliest tokens at its place; 0 for none."),
+                   "likeliest tokens at its place; 0 for none. Where the head stands in clusters, "
+                   "those of tokens outside the clusters read are estimates, unless full_head is "
+                   "set."),
+    RWL_BOOL(S, full_head,
+             .doc = "Read the whole head for each generated token: exact log-probabilities of all "
+                    "tokens, slower. Without effect on a model whose head does not stand in "
+                    "clusters (model.info). Logits that a session has kept from an earlier "
+                    "request, for an empty prompt, stay as they are."),
     DEADLINE_ROW(S),
     RWL_BOOL(S, stream, .doc = "Send a `token` notification for each piece of text as it comes."),
 #undef S

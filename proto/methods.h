@@ -101,6 +101,17 @@ struct rwl_memory_stats {            /* all bytes */
     int64_t mapped, mapped_resident; /* the model file's mapping, and what of it is in memory */
     int64_t anonymous;               /* private memory of the whole process */
     int64_t states, scratch;         /* parts of anonymous: session states; engine buffers */
+    int64_t neurons_cache, clusters_cache, embedding_cache; /* and copies of weights */
+    int64_t resident, budget; /* of the whole process: in memory; memory.budget_bytes or 0 */
+    int64_t hot, kept, parts; /* of mapped: every step reads it; it stays; read in parts */
+    int64_t locked;           /* of mapped_resident */
+};
+struct rwl_activity_stats { /* of all steps since the start */
+    int64_t tokens;
+    int64_t neurons, neurons_read, neurons_active; /* of all layers: there were, were read, fired */
+    int64_t logits, clusters_read;                 /* rows of logits; clusters read for them */
+    int64_t weight_bytes;                          /* read, each weight once a step */
+    int64_t neuron_misses, cluster_misses, embedding_misses; /* rows read from the file */
 };
 struct rwl_server_stats {
     int64_t uptime_ms, connections, connections_total, sessions;
@@ -109,6 +120,7 @@ struct rwl_server_stats {
     int64_t steps;                         /* forward passes */
     double busy_ms;                        /* time spent in them */
     struct rwl_memory_stats memory;
+    struct rwl_activity_stats activity;
 };
 
 struct rwl_chat_info { /* {text} stands for the turn's text; all empty: no chat template */
@@ -120,6 +132,9 @@ struct rwl_model_info {
     int64_t layers, width, heads, head_size, ffn_width, vocab_size;
     int64_t parameters, file_bytes, state_bytes, bytes_per_token;
     struct rwl_chat_info chat;
+    struct rwl_str ffn;                              /* "dense", "sparse", "predicted" */
+    int64_t clusters, least_clusters, most_clusters; /* of the head; 0: none */
+    double cluster_probability;
 };
 
 struct rwl_tokenize_params {
@@ -197,6 +212,7 @@ struct rwl_generate_params {
     struct rwl_i64_list ban;
     struct rwl_bias_list logit_bias;
     int64_t logprobs;    /* 0: none; n: the n likeliest tokens at each place */
+    bool full_head;      /* exact logits of all tokens, where the head stands in clusters */
     int64_t deadline_ms; /* 0: none; counted from the request's arrival */
     bool stream;
 };

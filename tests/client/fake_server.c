@@ -223,8 +223,9 @@ static void log_request(struct fake_daemon *daemon, const struct rwl_message *me
             rwl_buffer_printf(&daemon->log, " bias=%lld:%g",
                               (long long)params->logit_bias.items[i].token,
                               params->logit_bias.items[i].bias);
-        rwl_buffer_printf(&daemon->log, " max=%lld t=%g%s", (long long)params->max_tokens,
-                          params->temperature, params->stream ? " stream" : "");
+        rwl_buffer_printf(&daemon->log, " max=%lld t=%g%s%s", (long long)params->max_tokens,
+                          params->temperature, params->full_head ? " full" : "",
+                          params->stream ? " stream" : "");
     }
     rwl_buffer_text(&daemon->log, "\n");
 }
@@ -430,6 +431,22 @@ void fake_daemon_serve(struct fake_peer *peer)
             stats->uptime_ms = 3600 * 1000 * 3;
             stats->tokens_generated = 1234567;
             stats->memory.mapped = 18 << 20;
+            stats->memory.resident = 12 << 20;
+            stats->memory.budget = 16 << 20;
+            stats->memory.hot = 8 << 20;
+            stats->memory.kept = 6 << 20;
+            stats->memory.parts = 10 << 20;
+            stats->memory.embedding_cache = 512 << 10;
+            stats->memory.neurons_cache = 3 << 20;
+            stats->activity = (struct rwl_activity_stats){ .tokens = 100,
+                                                           .neurons = 8000,
+                                                           .neurons_read = 2000,
+                                                           .neurons_active = 1000,
+                                                           .logits = 50,
+                                                           .clusters_read = 400,
+                                                           .weight_bytes = 300 << 20,
+                                                           .neuron_misses = 150,
+                                                           .embedding_misses = 25 };
             fake_answer(peer, message.id, message.method->id, stats);
             break;
         }

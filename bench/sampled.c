@@ -79,7 +79,11 @@ static int start(struct run *run, const struct rwl_sampling_options *options, st
         char name[RWL_MAX_TENSOR_NAME + 1];
         snprintf(name, sizeof name, "blocks.%u.ffn.value.weight", (unsigned)layer);
         const struct rwl_tensor *tensor = rwl_model_file_find(file, name);
-        run->values[layer] = tensor ? rwl_model_file_data(file, tensor) : NULL;
+        if (!tensor)
+            return rwl_error_set(err, RWL_ERR_UNSUPPORTED,
+                                 "%s: no tensor %s, which is where activity is seen",
+                                 rwl_model_file_path(file), name);
+        run->values[layer] = rwl_model_file_data(file, tensor);
     }
     return result;
 }

@@ -127,7 +127,7 @@ static void format_memory(struct rwl_buffer *out, const struct rwl_memory_stats 
         line(out, "caches");
         bytes(out, memory->embedding_cache, " of embeddings");
         more_bytes(out, memory->neurons_cache, " of neurons");
-        more_bytes(out, memory->clusters_cache, " of clusters");
+        more_bytes(out, memory->head_cache, " of the head");
     }
 }
 
@@ -137,7 +137,7 @@ static void format_activity(struct rwl_buffer *out, const struct rwl_activity_st
         return;
     line(out, "per token");
     bytes(out, seen->weight_bytes / seen->tokens, " of weights read");
-    more_mean(out, seen->clusters_read, seen->logits, " clusters of the head");
+    more_mean(out, seen->head_read, seen->logits, " parts of the head");
     if (seen->neurons > 0) {
         line(out, "neurons");
         rwl_buffer_printf(out, "%.1f %% read, %.1f %% active",
@@ -148,7 +148,7 @@ static void format_activity(struct rwl_buffer *out, const struct rwl_activity_st
     rwl_buffer_printf(out, "a token %.2f embeddings",
                       (double)seen->embedding_misses / (double)seen->tokens);
     more_mean(out, seen->neuron_misses, seen->tokens, " neurons");
-    more_mean(out, seen->cluster_misses, seen->tokens, " clusters");
+    more_mean(out, seen->head_misses, seen->tokens, " parts of the head");
 }
 
 static void format_stats(struct rwl_buffer *out, const struct rwl_server_stats *now)

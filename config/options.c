@@ -98,12 +98,13 @@ const struct rwl_field rwl_config_fields[] = {
             .doc = "Rows of the embedding kept in memory, one a token, those used last. The others "
                    "are read from the file when their token comes, one short read each. More rows "
                    "than the vocabulary has keep all."),
-    SWITCH("memory.mapped", memory_mapped,
-           .doc =
-               "Use neurons and head clusters where they are mapped instead of keeping the most "
-               "used ones in caches. It saves the copying, but the mapped file then fills memory "
-               "with whole pages of what was read once: for machines with memory to spare. Not "
-               "together with memory.budget_bytes."),
+    SWITCH(
+        "memory.mapped", memory_mapped,
+        .doc =
+            "Use neurons and parts of the head where they are mapped instead of keeping the most "
+            "used ones in caches. It saves the copying, but the mapped file then fills memory "
+            "with whole pages of what was read once: for machines with memory to spare. Not "
+            "together with memory.budget_bytes."),
     SWITCH("memory.lock", memory_lock,
            .doc =
                "Lock in memory what every step reads, so that the system never takes it back and "

@@ -86,7 +86,7 @@ static void report_memory(const struct rwl_core *core, struct rwl_memory_stats *
         .scratch = (int64_t)(rwl_engine_scratch_bytes(core->engine) +
                              rwl_scheduler_scratch_bytes(core->scheduler)),
         .neurons_cache = (int64_t)weights.neurons_cache_bytes,
-        .clusters_cache = (int64_t)weights.clusters_cache_bytes,
+        .head_cache = (int64_t)weights.clusters_cache_bytes,
         .embedding_cache = (int64_t)weights.embedding_cache_bytes,
         .resident = memory.resident,
         .budget = core->budget_bytes,
@@ -107,10 +107,10 @@ static void report_activity(const struct rwl_core *core, struct rwl_activity_sta
         .neurons_read = (int64_t)seen.ffn.read,
         .neurons_active = (int64_t)seen.ffn.active,
         .logits = (int64_t)seen.logits,
-        .clusters_read = (int64_t)seen.clusters_read,
+        .head_read = (int64_t)seen.clusters_read,
         .weight_bytes = (int64_t)seen.weight_bytes,
         .neuron_misses = (int64_t)seen.neuron_misses,
-        .cluster_misses = (int64_t)seen.cluster_misses,
+        .head_misses = (int64_t)seen.cluster_misses,
         .embedding_misses = (int64_t)seen.embedding_misses,
     };
 }
@@ -148,12 +148,15 @@ static const char *ffn_mode(const struct rwl_metadata *metadata)
     return "dense";
 }
 
-static void report_head(const struct rwl_metadata *metadata, struct rwl_model_info *info)
+static void report_head(const struct rwl_core *core, struct rwl_model_info *info)
 {
-    const struct rwl_head_clusters *clusters = &metadata->head_clusters;
+    const struct rwl_head_clusters *clusters = &core->metadata->head_clusters;
+    const struct rwl_model_file *file = rwl_model_get_file(core->model);
+    info->head = text_of(rwl_model_file_find(file, "head.planes") ? "planes" : "dense");
     if (!clusters->rows)
         return;
-    info->clusters = (metadata->hparams.vocab_size + clusters->rows - 1) / clusters->rows;
+    info->head = text_of("clusters");
+    info->clusters = (core->vocab_size + clusters->rows - 1) / clusters->rows;
     info->least_clusters = clusters->least;
     info->most_clusters = clusters->most;
     info->cluster_probability = (double)clusters->p_min;
@@ -190,7 +193,7 @@ static void handle_model_info(struct rwl_core *core, struct rwl_request *request
         .bytes_per_token = (int64_t)rwl_model_bytes_per_token(core->model),
         .ffn = text_of(ffn_mode(core->metadata)),
     };
-    report_head(core->metadata, &result);
+    report_head(core, &result);
     if (chat->system || chat->user)
         result.chat = (struct rwl_chat_info){ text_of(chat->system), text_of(chat->user),
                                               text_of(chat->assistant), text_of(chat->separator),

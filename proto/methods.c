@@ -117,7 +117,8 @@ static const struct rwl_field memory_stats[] = {
     RWL_I64(S, states, .doc = "Part of anonymous: bytes of the sessions' states."),
     RWL_I64(S, scratch, .doc = "Part of anonymous: bytes of the engine's work buffers."),
     RWL_I64(S, neurons_cache, .doc = "Part of anonymous: bytes that FFN neurons are copied to."),
-    RWL_I64(S, clusters_cache, .doc = "Part of anonymous: bytes that head clusters are copied to."),
+    RWL_I64(S, head_cache,
+            .doc = "Part of anonymous: bytes that clusters or rows of the head are copied to."),
     RWL_I64(S, embedding_cache, .doc = "Part of anonymous: bytes that embeddings are copied to."),
     RWL_I64(S, resident,
             .doc = "Bytes of the whole process that are in memory: anonymous, mapped_resident and "
@@ -130,8 +131,9 @@ static const struct rwl_field memory_stats[] = {
             .doc = "Part of hot: bytes that stay in memory. The rest is given back after use and "
                    "read anew in every step, because the budget has no room for it."),
     RWL_I64(S, parts,
-            .doc = "Part of mapped: bytes of FFN neurons and head clusters, of which a step reads "
-                   "those that it needs."),
+            .doc =
+                "Part of mapped: bytes of FFN neurons and of the head's clusters or rows, of which "
+                "a step reads those that it needs."),
     RWL_I64(S, locked,
             .doc = "Part of mapped_resident: bytes that the system may not take back (the daemon's "
                    "option memory.lock)."),
@@ -149,15 +151,16 @@ static const struct rwl_field activity_stats[] = {
             .doc = "Of neurons: those whose weights were read, because they could fire."),
     RWL_I64(S, neurons_active, .doc = "Of neurons: those that fired."),
     RWL_I64(S, logits,
-            .doc = "Tokens for which clusters of the head were read; 0 for a head without "
-                   "clusters."),
-    RWL_I64(S, clusters_read,
-            .doc = "Clusters read for these; model.info says how many there are."),
+            .doc = "Tokens for which the head was read in parts; 0 for one that is read whole."),
+    RWL_I64(S, head_read,
+            .doc = "Clusters of the head, or its rows where it has planes, that were read for "
+                   "these."),
     RWL_I64(S, weight_bytes,
             .doc = "Bytes of weights read, each weight once a step however many sessions share "
                    "it."),
     RWL_I64(S, neuron_misses, .doc = "Neurons that were in no cache and came from the file."),
-    RWL_I64(S, cluster_misses, .doc = "Clusters that were in no cache and came from the file."),
+    RWL_I64(S, head_misses,
+            .doc = "Clusters or rows of the head that were in no cache and came from the file."),
     RWL_I64(S, embedding_misses, .doc = "Embeddings that were in no cache and came from the file."),
 #undef S
     { 0 }
@@ -225,7 +228,12 @@ static const struct rwl_field model_info[] = {
             .doc = "How the channel mix reads its neurons: all of them (dense), of those that do "
                    "not fire only half (sparse), or only those that a predictor finds likely to "
                    "fire (predicted)."),
-    RWL_I64(S, clusters, .doc = "Clusters of the head; 0 for a head that is always read whole."),
+    RWL_STR(S, head, .choices = "dense|clusters|planes",
+            .doc =
+                "How the head is read: whole (dense), or exactly only for the tokens that "
+                "matter, the others being estimated: by likely clusters of tokens (clusters), or "
+                "by an estimate of each token from one or two bits a weight (planes)."),
+    RWL_I64(S, clusters, .doc = "Clusters of the head; 0 for a head without."),
     RWL_I64(S, least_clusters, .doc = "The fewest clusters read for one token."),
     RWL_I64(S, most_clusters, .doc = "The most clusters read for one token."),
     RWL_F64(S, cluster_probability,
@@ -419,14 +427,14 @@ static const struct rwl_field generate_params[] = {
                       "ID. To forbid a token, use ban."),
     RWL_I64(S, logprobs, .min = 0, .max = 20,
             .doc = "Report the log-probabilities of each generated token and of this many of the "
-                   "likeliest tokens at its place; 0 for none. Where the head stands in clusters, "
-                   "those of tokens outside the clusters read are estimates, unless full_head is "
-                   "set."),
+                   "likeliest tokens at its place; 0 for none. Where the head is read in parts "
+                   "(head in model.info), those of tokens that were left out are estimates, unless "
+                   "full_head is set."),
     RWL_BOOL(S, full_head,
              .doc = "Read the whole head for each generated token: exact log-probabilities of all "
-                    "tokens, slower. Without effect on a model whose head does not stand in "
-                    "clusters (model.info). Logits that a session has kept from an earlier "
-                    "request, for an empty prompt, stay as they are."),
+                    "tokens, slower. Without effect on a model whose head is read whole anyway. "
+                    "Logits that a session has kept from an earlier request, for an empty prompt, "
+                    "stay as they are."),
     DEADLINE_ROW(S),
     RWL_BOOL(S, stream, .doc = "Send a `token` notification for each piece of text as it comes."),
 #undef S

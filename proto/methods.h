@@ -101,7 +101,7 @@ struct rwl_memory_stats {            /* all bytes */
     int64_t mapped, mapped_resident; /* the model file's mapping, and what of it is in memory */
     int64_t anonymous;               /* private memory of the whole process */
     int64_t states, scratch;         /* parts of anonymous: session states; engine buffers */
-    int64_t neurons_cache, clusters_cache, embedding_cache; /* and copies of weights */
+    int64_t neurons_cache, head_cache, embedding_cache; /* and copies of weights */
     int64_t resident, budget; /* of the whole process: in memory; memory.budget_bytes or 0 */
     int64_t hot, kept, parts; /* of mapped: every step reads it; it stays; read in parts */
     int64_t locked;           /* of mapped_resident */
@@ -109,9 +109,9 @@ struct rwl_memory_stats {            /* all bytes */
 struct rwl_activity_stats { /* of all steps since the start */
     int64_t tokens;
     int64_t neurons, neurons_read, neurons_active; /* of all layers: there were, were read, fired */
-    int64_t logits, clusters_read;                 /* rows of logits; clusters read for them */
-    int64_t weight_bytes;                          /* read, each weight once a step */
-    int64_t neuron_misses, cluster_misses, embedding_misses; /* rows read from the file */
+    int64_t logits, head_read; /* rows of logits; clusters or rows of the head read for them */
+    int64_t weight_bytes;      /* read, each weight once a step */
+    int64_t neuron_misses, head_misses, embedding_misses; /* rows read from the file */
 };
 struct rwl_server_stats {
     int64_t uptime_ms, connections, connections_total, sessions;
@@ -133,6 +133,7 @@ struct rwl_model_info {
     int64_t parameters, file_bytes, state_bytes, bytes_per_token;
     struct rwl_chat_info chat;
     struct rwl_str ffn;                              /* "dense", "sparse", "predicted" */
+    struct rwl_str head;                             /* "dense", "clusters", "planes" */
     int64_t clusters, least_clusters, most_clusters; /* of the head; 0: none */
     double cluster_probability;
 };
@@ -212,7 +213,7 @@ struct rwl_generate_params {
     struct rwl_i64_list ban;
     struct rwl_bias_list logit_bias;
     int64_t logprobs;    /* 0: none; n: the n likeliest tokens at each place */
-    bool full_head;      /* exact logits of all tokens, where the head stands in clusters */
+    bool full_head;      /* exact logits of all tokens, where the head is read in parts */
     int64_t deadline_ms; /* 0: none; counted from the request's arrival */
     bool stream;
 };

@@ -443,7 +443,7 @@ void fake_daemon_serve(struct fake_peer *peer)
                                                            .neurons_read = 2000,
                                                            .neurons_active = 1000,
                                                            .logits = 50,
-                                                           .clusters_read = 400,
+                                                           .head_read = 400,
                                                            .weight_bytes = 300 << 20,
                                                            .neuron_misses = 150,
                                                            .embedding_misses = 25 };

@@ -368,7 +368,7 @@ static const struct {
       NULL,
       0,
       "~\ncaches       512 KiB of embeddings, 3.0 MiB of neurons\nper token    3.0 MiB of weights "
-      "read, 8.0 clusters of the head\nneurons      25.0 % read, 12.5 % active\nfrom file    a "
+      "read, 8.0 parts of the head\nneurons      25.0 % read, 12.5 % active\nfrom file    a "
       "token 0.25 embeddings, 1.5 neurons\n",
       "",
       NULL },

@@ -47,7 +47,7 @@ static void check_activity(const struct rwl_server_stats *stats)
         return; /* an engine that does not count */
     ck_assert_int_ge(seen->tokens, stats->tokens_read + stats->tokens_generated - 1);
     ck_assert_int_gt(seen->weight_bytes, 0);
-    ck_assert_int_ge(seen->clusters_read, seen->logits);
+    ck_assert_int_ge(seen->head_read, seen->logits);
     ck_assert_int_ge(seen->neurons, seen->neurons_read);
     ck_assert_int_ge(seen->neurons_read, seen->neurons_active);
     ck_assert_int_gt(seen->embedding_misses, 0);
@@ -67,7 +67,7 @@ START_TEST(stats_are_those_of_the_system)
     ck_assert_int_eq(memory->budget, 0);
     ck_assert_int_eq(memory->locked, 0);
     ck_assert_int_ge(memory->resident, memory->anonymous + memory->mapped_resident);
-    ck_assert_int_ge(memory->anonymous, memory->neurons_cache + memory->clusters_cache);
+    ck_assert_int_ge(memory->anonymous, memory->neurons_cache + memory->head_cache);
     check_activity(&stats);
     if (!memory_is_distorted()) {
         ck_assert_double_eq_tol((double)memory->resident / MIB,

@@ -200,9 +200,10 @@ const float *rwl_calibration_moments(struct rwl_calibration *calibration, uint32
     return rwl_moments_get(calibration->moments, tensor);
 }
 
-const float *rwl_calibration_factor(struct rwl_calibration *calibration, uint32_t tensor)
+const float *rwl_calibration_factor(struct rwl_calibration *calibration, uint32_t tensor,
+                                    struct rwl_pool *pool)
 {
-    return rwl_moments_factor(calibration->moments, tensor);
+    return rwl_moments_factor(calibration->moments, tensor, pool);
 }
 
 const uint16_t *rwl_calibration_sample(struct rwl_calibration *calibration, uint32_t tensor,
@@ -216,9 +217,13 @@ const uint16_t *rwl_calibration_sample(struct rwl_calibration *calibration, uint
     return NULL;
 }
 
-void rwl_calibration_release(struct rwl_calibration *calibration, uint32_t tensor)
+void rwl_calibration_release_moments(struct rwl_calibration *calibration, uint32_t tensor)
 {
     rwl_moments_release(calibration->moments, tensor);
+}
+
+void rwl_calibration_release_sample(struct rwl_calibration *calibration, uint32_t tensor)
+{
     for (uint32_t i = 0; i < calibration->count; i++)
         if (calibration->samples[i].tensor == tensor) {
             free(calibration->samples[i].rows);

@@ -18,6 +18,7 @@
 struct rwl_calibration;
 struct rwl_error;
 struct rwl_model;
+struct rwl_pool;
 
 enum { RWL_CALIBRATION_OWN_TOKENS = 32768, RWL_CALIBRATION_SAMPLES = 8192 };
 
@@ -50,10 +51,12 @@ uint64_t rwl_calibration_tokens(const struct rwl_calibration *calibration); /* t
 /* H = sum of x x^T, packed row by row: row i has i + 1 numbers. */
 const float *rwl_calibration_moments(struct rwl_calibration *calibration, uint32_t tensor);
 /* The unit lower triangular F of H + damping = F D F^T, packed likewise. Takes the place of H. */
-const float *rwl_calibration_factor(struct rwl_calibration *calibration, uint32_t tensor);
+const float *rwl_calibration_factor(struct rwl_calibration *calibration, uint32_t tensor,
+                                    struct rwl_pool *pool);
 /* Every so many tokens' input, f16 [count][columns], at most RWL_CALIBRATION_SAMPLES. */
 const uint16_t *rwl_calibration_sample(struct rwl_calibration *calibration, uint32_t tensor,
                                        size_t *ret_count);
-void rwl_calibration_release(struct rwl_calibration *calibration, uint32_t tensor);
+void rwl_calibration_release_moments(struct rwl_calibration *calibration, uint32_t tensor);
+void rwl_calibration_release_sample(struct rwl_calibration *calibration, uint32_t tensor);
 
 #endif

@@ -16,7 +16,11 @@
 #include <string.h>
 
 /* In this order: a pass leaves alone what one before it has changed. */
-static rwl_compress_pass_fn *const passes[] = { rwl_compress_matrices, rwl_compress_embedding };
+static rwl_compress_pass_fn *const passes[] = {
+    rwl_compress_value_rows,
+    rwl_compress_matrices,
+    rwl_compress_embedding,
+};
 
 /* ---- the plan ---- */
 
@@ -82,10 +86,11 @@ static int list_tensors(struct rwl_compress_plan *plan, struct rwl_error *err)
 
 static bool wants_calibration(const struct rwl_compress_plan *plan)
 {
-    for (uint32_t i = 0; i < plan->count; i++)
-        for (uint32_t j = 0; j < plan->changes[i].from_count; j++)
-            if (plan->changes[i].moments[j] || plan->changes[i].sample[j])
-                return true;
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct rwl_change *change = &plan->changes[i];
+        if (change->moments[0] || change->moments[1] || change->wants_sample)
+            return true;
+    }
     return false;
 }
 
@@ -162,14 +167,16 @@ static uint32_t list_wishes(const struct rwl_compress_plan *plan,
                             struct rwl_calibration_wish *ret_wishes)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < plan->count; i++)
-        for (uint32_t j = 0; j < plan->changes[i].from_count; j++) {
-            const struct rwl_change *change = &plan->changes[i];
-            if (change->moments[j] || change->sample[j])
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct rwl_change *change = &plan->changes[i];
+        for (uint32_t j = 0; j < change->from_count; j++)
+            if (change->moments[j])
                 ret_wishes[count++] =
-                    (struct rwl_calibration_wish){ change->from[j], change->moments[j],
-                                                   change->sample[j] };
-        }
+                    (struct rwl_calibration_wish){ .tensor = change->from[j], .moments = true };
+        if (change->wants_sample)
+            ret_wishes[count++] =
+                (struct rwl_calibration_wish){ .tensor = change->sampled, .sample = true };
+    }
     return count;
 }
 
@@ -178,7 +185,7 @@ static int calibrate(struct rwl_work *work, struct rwl_error *err)
     const struct rwl_compress_plan *plan = work->plan;
     const struct rwl_compress_options *options = plan->options;
     const uint32_t most = rwl_model_get_metadata(plan->model)->tensor_count;
-    struct rwl_calibration_wish *wishes = malloc((most + (size_t)1) * sizeof *wishes);
+    struct rwl_calibration_wish *wishes = malloc((2 * most + (size_t)1) * sizeof *wishes);
     const struct rwl_calibration_options how = {
         .text = options->text,
         .size = options->text_bytes,

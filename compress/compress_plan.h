@@ -39,9 +39,11 @@ struct rwl_change {
     uint32_t to_count;
     uint32_t first; /* number of to[0] in the new file */
 
-    /* What the encoder wishes to know of the sources' inputs (calibration.h): second moments,
-     * a sample. It must do without where the user wants no calibration. */
-    bool moments[RWL_CHANGE_SOURCES], sample[RWL_CHANGE_SOURCES];
+    /* What the encoder wishes to know (calibration.h): second moments of the sources' inputs, a
+     * sample of the input of tensor `sampled`, which no other change wants one of. It must do
+     * without where the user wants no calibration. */
+    bool moments[RWL_CHANGE_SOURCES], wants_sample;
+    uint32_t sampled;
 };
 
 struct rwl_compress_plan {
@@ -81,7 +83,7 @@ enum rwl_encoding rwl_bits_rows(enum rwl_bits bits, enum rwl_encoding kept);
 
 /* The passes, each in its file pass_*.c. */
 typedef int rwl_compress_pass_fn(struct rwl_compress_plan *plan, struct rwl_error *err);
-rwl_compress_pass_fn rwl_compress_matrices, rwl_compress_embedding;
+rwl_compress_pass_fn rwl_compress_value_rows, rwl_compress_matrices, rwl_compress_embedding;
 
 /* The encoder of changes that no pass has touched. */
 rwl_encode_fn rwl_encode_copy;

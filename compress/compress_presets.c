@@ -13,8 +13,16 @@ const struct rwl_compress_preset rwl_compress_presets[] = {
       { .ffn_mode = RWL_FFN_EXACT } },
     { "q8",
       "projections, FFN and head with 8 bits a number in groups of 32",
-      { .projections = RWL_BITS_8, .ffn = RWL_BITS_8, .head = RWL_BITS_8 } },
-    { "q4", "with 4 bits", { .projections = RWL_BITS_4, .ffn = RWL_BITS_4, .head = RWL_BITS_4 } },
+      { .projections = RWL_BITS_8,
+        .ffn = RWL_BITS_8,
+        .head = RWL_BITS_8,
+        .ffn_mode = RWL_FFN_EXACT } },
+    { "q4",
+      "with 4 bits",
+      { .projections = RWL_BITS_4,
+        .ffn = RWL_BITS_4,
+        .ffn_mode = RWL_FFN_EXACT,
+        .head = RWL_BITS_4 } },
     { 0 },
 };
 

@@ -36,13 +36,26 @@ int rwl_work_put(struct rwl_work *work, const struct rwl_change *change, uint32_
 
 const float *rwl_work_feedback(struct rwl_work *work, const struct rwl_change *change, uint32_t i)
 {
-    return work->calibration ? rwl_calibration_factor(work->calibration, change->from[i]) : NULL;
+    if (!work->calibration)
+        return NULL;
+    return rwl_calibration_factor(work->calibration, change->from[i], work->pool);
 }
 
 void rwl_work_release(struct rwl_work *work, const struct rwl_change *change)
 {
     for (uint32_t i = 0; i < change->from_count && work->calibration; i++)
-        rwl_calibration_release(work->calibration, change->from[i]);
+        rwl_calibration_release_moments(work->calibration, change->from[i]);
+    if (change->wants_sample && work->calibration)
+        rwl_calibration_release_sample(work->calibration, change->sampled);
+}
+
+int rwl_work_fail_number(const struct rwl_work *work, const struct rwl_change *change,
+                         uint32_t source, enum rwl_encoding encoding, struct rwl_error *err)
+{
+    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s: a value is too large for %s",
+                         rwl_model_file_path(rwl_model_get_file(work->plan->model)),
+                         rwl_plan_source(work->plan, change, source)->name,
+                         rwl_encoding_name(encoding));
 }
 
 int rwl_encode_copy(struct rwl_work *work, const struct rwl_change *change, struct rwl_error *err)
@@ -183,11 +196,7 @@ static int encode_strips(struct rwl_work *work, const struct rwl_change *change,
         encoding->strips = strips - at < BATCH_STRIPS ? (uint32_t)(strips - at) : BATCH_STRIPS;
         rwl_pool_run(work->pool, encode_batch, encoding);
         if (atomic_load(&encoding->failed))
-            return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                                 "%s: tensor %s: a value is too large for %s",
-                                 rwl_model_file_path(rwl_model_get_file(work->plan->model)),
-                                 rwl_plan_source(work->plan, change, 0)->name,
-                                 rwl_encoding_name(encoding->encoding));
+            return rwl_work_fail_number(work, change, 0, encoding->encoding, err);
         const uint64_t last = at + encoding->strips - 1;
         const uint64_t size =
             (last - at) * bytes +

@@ -25,6 +25,10 @@ struct rwl_work {
 int rwl_work_put(struct rwl_work *work, const struct rwl_change *change, uint32_t target,
                  uint64_t offset, const void *data, size_t size, struct rwl_error *err);
 
+/* Says that a number of a source is too large for an encoding, or not finite. */
+int rwl_work_fail_number(const struct rwl_work *work, const struct rwl_change *change,
+                         uint32_t source, enum rwl_encoding encoding, struct rwl_error *err);
+
 /* F of the moments of source i's input (quantise.h), or NULL where there are none. The moments are
  * used up. */
 const float *rwl_work_feedback(struct rwl_work *work, const struct rwl_change *change, uint32_t i);

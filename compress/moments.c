@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
+#include "engine/pool.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,9 +28,9 @@ struct rwl_moments {
     struct moment at[];
 };
 
-static float *row_of(const struct moment *moment, size_t i)
+static float *row_at(float *h, size_t i)
 {
-    return moment->h + i * (i + 1) / 2;
+    return h + i * (i + 1) / 2;
 }
 
 /* row_j += factor x_j for j < n. */
@@ -47,7 +48,7 @@ static void add_tokens(struct moment *moment, const struct rwl_observation *seen
         for (uint32_t t = 0; t < seen->count; t++) {
             const float *x = seen->in + t * seen->in_stride;
             if (x[i] != 0)
-                add_scaled(x[i], x, i + 1, row_of(moment, i));
+                add_scaled(x[i], x, i + 1, row_at(moment->h, i));
         }
 }
 
@@ -90,34 +91,67 @@ void rwl_moments_destroy(struct rwl_moments *moments)
     free(moments);
 }
 
+/* ---- factors ---- */
+
+/* One matrix being factorised by all workers. */
+struct factoring {
+    float *h;
+    size_t n;
+    float damping;
+    struct rwl_kernels kernels;
+};
+
 /* Adds the damping to the diagonal; returns it. Without any input the matrix becomes 1. */
-static float damp(const struct moment *moment)
+static float damp(float *h, size_t n)
 {
     double sum = 0;
-    for (size_t i = 0; i < moment->columns; i++)
-        sum += (double)row_of(moment, i)[i];
-    const float mean = (float)(sum / (double)moment->columns);
+    for (size_t i = 0; i < n; i++)
+        sum += (double)row_at(h, i)[i];
+    const float mean = (float)(sum / (double)n);
     const float damping = mean > 0 ? DAMPING * mean : 1;
-    for (size_t i = 0; i < moment->columns; i++)
-        row_of(moment, i)[i] += damping;
+    for (size_t i = 0; i < n; i++)
+        row_at(h, i)[i] += damping;
     return damping;
 }
 
-/* H = L L^T in place, by panels of columns: L_ij = (H_ij - sum over k < j of L_ik L_jk) / L_jj.
- * No pivot of a damped matrix is below the damping but by rounding. */
-static void factor(const struct moment *moment, const struct rwl_kernels *kernels, float damping)
+/* L_ij = (H_ij - sum over k < j of L_ik L_jk) / L_jj of row i, for j from first on, up to PANEL of
+ * them. No pivot of a damped matrix is below the damping but by rounding. */
+static void factor_row(const struct factoring *f, size_t i, size_t first)
 {
-    const size_t n = moment->columns;
+    float *row = row_at(f->h, i);
+    for (size_t j = first; j < first + PANEL && j <= i; j++) {
+        const float *other = row_at(f->h, j);
+        const float rest = row[j] - f->kernels.dot(j, row, other);
+        row[j] = j < i ? rest / other[j] : sqrtf(fmaxf(rest, f->damping));
+    }
+}
 
-    for (size_t first = 0; first < n; first += PANEL)
-        for (size_t i = first; i < n; i++) {
-            float *row = row_of(moment, i);
-            for (size_t j = first; j < first + PANEL && j <= i; j++) {
-                const float *other = row_of(moment, j);
-                const float rest = row[j] - kernels->dot(j, row, other);
-                row[j] = j < i ? rest / other[j] : sqrtf(fmaxf(rest, damping));
-            }
-        }
+/* rwl_pool_fn; arg: struct factoring. H = L L^T in place, by panels of columns: first the rows
+ * that have their diagonal there, which need each other, then all others, taken by eights. */
+static void factor(struct rwl_pool *pool, uint32_t worker, void *arg)
+{
+    const struct factoring *f = arg;
+    for (size_t first = 0; first < f->n; first += PANEL) {
+        const size_t below = first + PANEL;
+        for (size_t i = first; worker == 0 && i < below && i < f->n; i++)
+            factor_row(f, i, first);
+        rwl_pool_barrier(pool);
+        for (size_t i; (i = below + 8 * (size_t)rwl_pool_take(pool)) < f->n;)
+            for (size_t row = i; row < i + 8 && row < f->n; row++)
+                factor_row(f, row, first);
+        rwl_pool_barrier(pool);
+    }
+}
+
+void rwl_moments_factorise(struct rwl_pool *pool, float *h, size_t n)
+{
+    struct factoring f = { .h = h, .n = n, .damping = damp(h, n) };
+
+    rwl_kernels_init(&f.kernels, rwl_cpu_detect());
+    rwl_pool_run(pool, factor, &f);
+    for (size_t i = n; i-- > 0;)
+        for (size_t j = 0; j <= i; j++) /* from the last row up: diagonals are needed till then */
+            row_at(h, i)[j] /= j < i ? row_at(h, j)[j] : row_at(h, i)[i];
 }
 
 static struct moment *find(struct rwl_moments *moments, uint32_t tensor)
@@ -134,18 +168,13 @@ const float *rwl_moments_get(struct rwl_moments *moments, uint32_t tensor)
     return moment ? moment->h : NULL;
 }
 
-const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor)
+const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor, struct rwl_pool *pool)
 {
     const struct moment *moment = find(moments, tensor);
-    struct rwl_kernels kernels;
 
     if (!moment)
         return NULL;
-    rwl_kernels_init(&kernels, rwl_cpu_detect());
-    factor(moment, &kernels, damp(moment));
-    for (size_t row = moment->columns; row-- > 0;)
-        for (size_t j = 0; j <= row; j++) /* from the last row up: diagonals are needed till then */
-            row_of(moment, row)[j] /= j < row ? row_of(moment, j)[j] : row_of(moment, row)[row];
+    rwl_moments_factorise(pool, moment->h, moment->columns);
     return moment->h;
 }
 

@@ -14,6 +14,7 @@ struct rwl_error;
 struct rwl_model;
 struct rwl_moments;
 struct rwl_observation;
+struct rwl_pool;
 
 /* For the tensors of these numbers in the model's metadata, matrices of the mapped sections. */
 int rwl_moments_create(const struct rwl_model *model, const uint32_t *tensors, uint32_t count,
@@ -28,7 +29,11 @@ void rwl_moments_observe(struct rwl_moments *moments, const struct rwl_observati
 const float *rwl_moments_get(struct rwl_moments *moments, uint32_t tensor);
 /* The unit lower triangular F of H + damping = F D F^T, packed likewise. Takes the place of H:
  * once for each. Until rwl_moments_release, which frees them. */
-const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor);
+const float *rwl_moments_factor(struct rwl_moments *moments, uint32_t tensor,
+                                struct rwl_pool *pool);
 void rwl_moments_release(struct rwl_moments *moments, uint32_t tensor);
+
+/* The same of any moments, packed, of n columns. */
+void rwl_moments_factorise(struct rwl_pool *pool, float *h, size_t n);
 
 #endif

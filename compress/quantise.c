@@ -161,12 +161,13 @@ float rwl_quantised_value(enum rwl_encoding encoding, size_t columns, const uint
     return scale * (float)(nibble - RWL_ZERO_QUANT_Q4);
 }
 
-/* One row's group of columns [first, first + n): its scale, by which its quants come next. */
-static bool begin_group(const struct strip *strip, const float *row_values, size_t first, size_t n,
+/* One row's group of columns [first, first + n), values its own: its scale, by which its quants
+ * come next. */
+static bool begin_group(const struct strip *strip, const float *values, size_t first, size_t n,
                         size_t row, float *ret_scale, float *ret_inverse)
 {
     struct numbers x = { { 0 } };
-    memcpy(x.at, row_values + first, n * sizeof(*x.at));
+    memcpy(x.at, values, n * sizeof(*x.at));
     const uint16_t scale = choose_scale(strip, &x);
     rwl_store_u16(scale_at(strip, row, first / RWL_GROUP_COLUMNS), scale);
     *ret_scale = rwl_float16_widen(scale);
@@ -195,7 +196,7 @@ static bool quantise_plain(const struct strip *strip, const float *values, size_
             const size_t left = columns - first;
             const size_t n = left < RWL_GROUP_COLUMNS ? left : RWL_GROUP_COLUMNS;
             float scale, inverse;
-            if (!begin_group(strip, values, first, n, row, &scale, &inverse))
+            if (!begin_group(strip, values + first, first, n, row, &scale, &inverse))
                 return false;
             for (size_t i = first; i < first + n; i++)
                 store_quant(strip, row, i, (int)quant_of(strip->encoding, values[i], inverse));
@@ -223,7 +224,8 @@ static bool quantise_compensated(const struct strip *strip, float *values, size_
         for (size_t row = 0; row < rows; row++) {
             float *wanted = values + row * columns;
             if ((i + 1 == columns || i % RWL_GROUP_COLUMNS == RWL_GROUP_COLUMNS - 1) &&
-                !begin_group(strip, wanted, first, i + 1 - first, row, &scale[row], &inverse[row]))
+                !begin_group(strip, wanted + first, first, i + 1 - first, row, &scale[row],
+                             &inverse[row]))
                 return false;
             const float quant = quant_of(strip->encoding, wanted[i], inverse[row]);
             store_quant(strip, row, i, (int)quant);
@@ -241,4 +243,21 @@ bool rwl_quantise_strip(enum rwl_encoding encoding, float *values, size_t rows, 
     clear_strip(&strip, rows);
     return feedback ? quantise_compensated(&strip, values, rows, feedback, spare)
                     : quantise_plain(&strip, values, rows);
+}
+
+bool rwl_quantise_row_group(enum rwl_encoding encoding, size_t columns, size_t group,
+                            const float *values, uint8_t *row, float *ret_values)
+{
+    const struct strip strip = { encoding, columns, row };
+    const size_t first = group * RWL_GROUP_COLUMNS;
+    float scale, inverse;
+
+    if (!begin_group(&strip, values, first, RWL_GROUP_COLUMNS, 0, &scale, &inverse))
+        return false;
+    for (size_t i = 0; i < RWL_GROUP_COLUMNS; i++) {
+        const float quant = quant_of(encoding, values[i], inverse);
+        store_quant(&strip, 0, first + i, (int)quant);
+        ret_values[i] = quant * scale;
+    }
+    return true;
 }

@@ -36,6 +36,11 @@ static inline uint64_t rwl_quantised_bytes(enum rwl_encoding encoding, size_t ro
 bool rwl_quantise_strip(enum rwl_encoding encoding, float *values, size_t rows, size_t columns,
                         const float *feedback, float *spare, uint8_t *ret_strip);
 
+/* Quantises one group of 32 numbers of a row of q8r or q4r, whose bytes for it are zero before.
+ * ret_values: the numbers that stand there now. False: the scale would overflow f16. */
+bool rwl_quantise_row_group(enum rwl_encoding encoding, size_t columns, size_t group,
+                            const float *values, uint8_t *row, float *ret_values);
+
 /* The number that stands at a place of a strip of so many columns. */
 float rwl_quantised_value(enum rwl_encoding encoding, size_t columns, const uint8_t *strip,
                           uint32_t row, size_t column);

@@ -15,25 +15,30 @@ enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36 };
 
 struct options {
     struct rwl_str output, preset, calibration;
-    struct rwl_str projections, loras, ffn, head, embedding;
+    struct rwl_str projections, loras, ffn, ffn_mode, head, embedding;
     bool calibrate;
     int64_t calibration_tokens, threads;
     bool dry_run, quiet;
 };
 #define BITS "keep|q8|q4"
+#define MODES "dense|exact"
 #define S struct options
 static const struct rwl_field rows[] = {
     RWL_STR(S, output, .letter = 'o', .doc = "The file to write; needed unless it is a dry run."),
-    RWL_STR(S, preset, .choices = "q8|q4", .def.s = "q8",
+    RWL_STR(S, preset, .choices = "exact|q8|q4", .def.s = "q8",
             .doc = "Choices for what the options from --projections to --embedding say, each of "
                    "which changes one "
-                   "of them. q8: projections, FFN and head with 8 bits a number in groups of 32, "
+                   "of them. exact: no number changes, --ffn-mode exact alone. q8: projections, "
+                   "FFN and head with 8 bits a number in groups of 32, "
                    "which changes next to nothing. q4: with 4 bits."),
     RWL_STR(S, projections, .choices = BITS,
             .doc = "Matrices of the time mix, and the channel mix's receptance: with 8 or 4 bits "
                    "a number in groups of 32, or as they are."),
     RWL_STR(S, loras, .choices = BITS, .doc = "Small matrices beside them, likewise."),
     RWL_STR(S, ffn, .choices = BITS, .doc = "Key and value of the channel mix, likewise."),
+    RWL_STR(S, ffn_mode, .choices = MODES,
+            .doc = "dense: both matrices are read whole. exact: of the value matrix only the "
+                   "columns of neurons that fire are read, and nothing else changes."),
     RWL_STR(S, head, .choices = BITS, .doc = "The output matrix, likewise."),
     RWL_STR(S, embedding, .choices = BITS, .doc = "The input matrix, likewise."),
     RWL_BOOL(S, calibrate, .def.b = true,
@@ -63,6 +68,14 @@ static void choose_bits(const struct rwl_str *word, enum rwl_bits *bits)
             *bits = (enum rwl_bits)i;
 }
 
+static void choose_mode(const struct rwl_str *word, enum rwl_ffn_mode *mode)
+{
+    static const char *const words[RWL_FFN_MODE_COUNT] = { "dense", "exact", "predicted" };
+    for (int i = 0; i < RWL_FFN_MODE_COUNT; i++)
+        if (strcmp(word->data, words[i]) == 0)
+            *mode = (enum rwl_ffn_mode)i;
+}
+
 /* The preset's choices, and then what the command line says of single ones. */
 static struct rwl_compress_choices choose(const struct options *options)
 {
@@ -71,6 +84,7 @@ static struct rwl_compress_choices choose(const struct options *options)
     choose_bits(&options->projections, &choices.projections);
     choose_bits(&options->loras, &choices.loras);
     choose_bits(&options->ffn, &choices.ffn);
+    choose_mode(&options->ffn_mode, &choices.ffn_mode);
     choose_bits(&options->head, &choices.head);
     choose_bits(&options->embedding, &choices.embedding);
     return choices;

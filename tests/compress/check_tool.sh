@@ -91,12 +91,12 @@ expect 2 'needs --output FILE or --dry-run' compress "$demo"
 expect 2 'none of q8' compress "$demo" -o "$folder/x.rwkvl" --preset q9
 expect 1 'cannot create' compress "$demo" -o "$folder/no/x.rwkvl"
 expect 2 'none of keep' compress "$demo" --dry-run --head q5
-expect 0 '^ffn.key.weight f16 +3145728  ffn.key.weight q4 +884736 +6$' \
+expect 0 '^ffn.value.weight f16 +3145728  ffn.value.rows q4r +884736 +6$' \
     compress "$demo" --preset q4 --dry-run
 expect 0 '^head.weight f16 +4194304  head.weight q8 +2228224 +1$' \
     compress "$demo" --preset q4 --dry-run --head q8
 expect 0 '^all +18895872 +16221696 +201$' \
-    compress "$demo" --preset q4 --dry-run --ffn keep --head keep --loras q8
+    compress "$demo" --preset q4 --dry-run --ffn-mode dense --ffn keep --head keep --loras q8
 expect 0 '^emb.weight f16 +4194304  emb.weight q8r +2228224 +1$' \
     compress "$demo" --dry-run --embedding q8
 for preset in q8 q4; do

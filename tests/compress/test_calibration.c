@@ -8,6 +8,7 @@
 #include "compress/calibration_read.h"
 #include "engine/float16.h"
 #include "engine/model.h"
+#include "engine/pool.h"
 
 #include <check.h>
 #include <math.h>
@@ -82,7 +83,8 @@ START_TEST(sample_has_the_moments)
                     ck_assert_double_eq_tol((double)h[row * (row + 1) / 2 + j], expected,
                                             2e-3 * scale + 1e-6);
                 }
-            rwl_calibration_release(c, wishes[i].tensor);
+            rwl_calibration_release_sample(c, wishes[i].tensor);
+            rwl_calibration_release_moments(c, wishes[i].tensor);
             ck_assert_ptr_null(rwl_calibration_sample(c, wishes[i].tensor, &count));
             ck_assert_ptr_null(rwl_calibration_moments(c, wishes[i].tensor));
         }
@@ -96,6 +98,9 @@ START_TEST(threads_change_nothing)
 {
     const uint32_t value = number_of("blocks.5.ffn.value.weight");
     const struct rwl_calibration_wish wish = { value, true, true };
+    struct rwl_pool *pools[2];
+    ck_assert_int_eq(rwl_pool_create(1, &pools[0], &err), 0);
+    ck_assert_int_eq(rwl_pool_create(3, &pools[1], &err), 0);
     for (int own = 0; own < 2; own++) {
         size_t counts[2];
         struct rwl_calibration *a = collect(&wish, 1, own ? NULL : text, own ? 70 : 20, 1);
@@ -105,11 +110,14 @@ START_TEST(threads_change_nothing)
                          counts[0] * 1024 * sizeof *rows);
         ck_assert_uint_eq(counts[0], counts[1]);
         ck_assert_uint_eq(counts[0], rwl_calibration_tokens(a));
-        ck_assert_mem_eq(rwl_calibration_factor(a, value), rwl_calibration_factor(b, value),
+        ck_assert_mem_eq(rwl_calibration_factor(a, value, pools[0]),
+                         rwl_calibration_factor(b, value, pools[1]),
                          (size_t)1024 * 1025 / 2 * sizeof(float));
         rwl_calibration_destroy(a);
         rwl_calibration_destroy(b);
     }
+    rwl_pool_destroy(pools[0]);
+    rwl_pool_destroy(pools[1]);
 }
 END_TEST
 

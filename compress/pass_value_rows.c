@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Exact-sparse FFN: the value matrix by columns, so that a step reads only those of neurons that
+ * fire. With 8 or 4 bits each neuron's rounding error is made up for in the neurons still to
+ * come, by how strongly they fire together.
+ */
+#include "base/error.h"
+#include "compress/calibration.h"
+#include "compress/compress_write.h"
+#include "compress/ffn_sample.h"
+#include "compress/moments.h"
+#include "compress/value_rows.h"
+#include "engine/arch.h"
+#include "engine/model.h"
+#include "engine/quantised.h"
+
+#include <stdlib.h>
+
+/* F of the moments of what the neurons give, or NULL without calibration. */
+static int find_feedback(struct rwl_work *work, const struct rwl_change *change, float **ret_factor,
+                         struct rwl_error *err)
+{
+    const struct rwl_model *model = work->plan->model;
+    const struct rwl_tensor *key = &rwl_model_get_metadata(model)->tensors[change->sampled];
+    const size_t neurons = (size_t)key->shape[0];
+    struct rwl_ffn_sample *sample;
+    size_t count;
+    const uint16_t *inputs =
+        work->calibration ? rwl_calibration_sample(work->calibration, change->sampled, &count)
+                          : NULL;
+
+    *ret_factor = NULL;
+    if (!inputs)
+        return 0;
+    int result =
+        rwl_ffn_sample_create(inputs, count, rwl_model_file_data(rwl_model_get_file(model), key),
+                              key->encoding == RWL_ENCODING_F16, neurons, (size_t)key->shape[1],
+                              work->pool, &sample, err);
+    if (result)
+        return result;
+    result = rwl_ffn_sample_moments(sample, ret_factor, err);
+    rwl_ffn_sample_destroy(sample);
+    if (!result)
+        rwl_moments_factorise(work->pool, *ret_factor, neurons);
+    return result;
+}
+
+static int quantise_rows(struct rwl_work *work, const struct rwl_change *change, const float *rows,
+                         struct rwl_error *err)
+{
+    const struct rwl_tensor *to = &change->to[0];
+    const size_t count = (size_t)to->shape[0], columns = (size_t)to->shape[1];
+    uint8_t *bytes = calloc(1, (size_t)to->size);
+    float *factor = NULL;
+    int result = bytes ? find_feedback(work, change, &factor, err)
+                       : rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the rows of an FFN");
+
+    if (!result && !rwl_value_rows_quantise(work->pool, to->encoding, rows, count, columns, factor,
+                                            bytes, (size_t)rwl_row_bytes(to->encoding, columns)))
+        result = rwl_work_fail_number(work, change, 0, to->encoding, err);
+    if (!result)
+        result = rwl_work_put(work, change, 0, 0, bytes, (size_t)to->size, err);
+    free(factor);
+    free(bytes);
+    return result;
+}
+
+static int encode_value_rows(struct rwl_work *work, const struct rwl_change *change,
+                             struct rwl_error *err)
+{
+    const struct rwl_float_rows value = rwl_work_rows(work, change, 0);
+    struct rwl_float_rows rows = { .encoding = RWL_ENCODING_F32,
+                                   .rows = value.columns,
+                                   .columns = (size_t)value.rows };
+    float *transposed;
+
+    int result = rwl_value_rows_transpose(&value, &transposed, err);
+    if (result)
+        return result;
+    rows.data = transposed;
+    result = rwl_encoding_is_rows(change->to[0].encoding)
+                 ? quantise_rows(work, change, transposed, err)
+                 : rwl_work_encode(work, change, 0, 0, &rows, NULL, err);
+    free(transposed);
+    return result;
+}
+
+int rwl_compress_value_rows(struct rwl_compress_plan *plan, struct rwl_error *err)
+{
+    const struct rwl_hparams *hparams = rwl_model_get_hparams(plan->model);
+    const enum rwl_bits bits = plan->choices->ffn;
+    int result = 0;
+
+    if (plan->choices->ffn_mode == RWL_FFN_DENSE ||
+        (bits != RWL_BITS_KEEP && hparams->width % RWL_GROUP_COLUMNS != 0))
+        return 0;
+    for (uint32_t layer = 0; layer < hparams->layers && !result; layer++) {
+        struct rwl_change *change = rwl_plan_find_in(plan, layer, "ffn.value.weight");
+        const struct rwl_change *key = rwl_plan_find_in(plan, layer, "ffn.key.weight");
+        struct rwl_tensor_need need;
+        if (!change || !key)
+            continue;
+        rwl_arch_sparse(hparams, RWL_SPARSE_VALUE_ROWS, layer, &need);
+        rwl_plan_clear(change);
+        result = rwl_plan_add(plan, change, &need,
+                              rwl_bits_rows(bits, rwl_plan_source(plan, change, 0)->encoding), err);
+        change->encode = encode_value_rows;
+        change->wants_sample = bits != RWL_BITS_KEEP;
+        change->sampled = key->from[0];
+    }
+    return result;
+}

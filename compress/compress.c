@@ -18,6 +18,7 @@
 /* In this order: a pass leaves alone what one before it has changed. */
 static rwl_compress_pass_fn *const passes[] = {
     rwl_compress_value_rows,
+    rwl_compress_head_planes,
     rwl_compress_matrices,
     rwl_compress_embedding,
 };

@@ -31,6 +31,12 @@ enum rwl_ffn_mode {
     RWL_FFN_MODE_COUNT
 };
 
+enum rwl_head_mode {
+    RWL_HEAD_WHOLE,  /* the whole matrix is read for every token */
+    RWL_HEAD_PLANES, /* one or two bits a weight estimate all logits; likely rows are read */
+    RWL_HEAD_MODE_COUNT
+};
+
 /* What the passes do, one member a choice. */
 struct rwl_compress_choices {
     enum rwl_bits projections; /* of the time mix, and the channel mix's receptance */
@@ -41,6 +47,9 @@ struct rwl_compress_choices {
     enum rwl_ffn_mode ffn_mode; /* exact where the width is no multiple of 32 and bits are wanted,
                                    or a matrix is in low-rank form: dense there */
     uint32_t planes;            /* predicted: bits of the key matrix that a guess reads, 1 or 2 */
+    enum rwl_head_mode head_mode;
+    uint32_t head_planes;       /* planes: bits of the head that estimates read, 1 or 2 */
+    double head_divergence;     /* planes: KL divergence from the whole head, nats at most */
     double recall;              /* predicted: part of the FFN's output that guesses must keep */
 };
 

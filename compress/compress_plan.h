@@ -83,7 +83,8 @@ enum rwl_encoding rwl_bits_rows(enum rwl_bits bits, enum rwl_encoding kept);
 
 /* The passes, each in its file pass_*.c. */
 typedef int rwl_compress_pass_fn(struct rwl_compress_plan *plan, struct rwl_error *err);
-rwl_compress_pass_fn rwl_compress_value_rows, rwl_compress_matrices, rwl_compress_embedding;
+rwl_compress_pass_fn rwl_compress_value_rows, rwl_compress_head_planes, rwl_compress_matrices,
+    rwl_compress_embedding;
 
 /* The encoder of changes that no pass has touched. */
 rwl_encode_fn rwl_encode_copy;

@@ -17,7 +17,9 @@ struct options {
     struct rwl_str output, preset, calibration;
     struct rwl_str projections, loras, ffn, ffn_mode, head, embedding;
     bool calibrate;
-    int64_t calibration_tokens, threads;
+    struct rwl_str head_mode;
+    int64_t head_planes, calibration_tokens, threads;
+    double head_divergence;
     bool dry_run, quiet;
 };
 #define BITS "keep|q8|q4"
@@ -40,6 +42,15 @@ static const struct rwl_field rows[] = {
             .doc = "dense: both matrices are read whole. exact: of the value matrix only the "
                    "columns of neurons that fire are read, and nothing else changes."),
     RWL_STR(S, head, .choices = BITS, .doc = "The output matrix, likewise."),
+    RWL_STR(S, head_mode, .choices = "whole|planes",
+            .doc = "whole: all of the output matrix is read for every token. planes: one or two "
+                   "bits a weight, which stay in memory, estimate all logits; the rows of likely "
+                   "tokens are read from the file, and their logits are exact."),
+    RWL_I64(S, head_planes, .def.i = 0, .min = 0, .max = 2,
+            .doc = "Bits a weight of the estimates, 1 or 2; 0: what the preset says."),
+    RWL_F64(S, head_divergence, .def.f = 0, .min = 0, .max = 1,
+            .doc = "How far predictions may be from the whole head's: mean KL divergence in nats, "
+                   "on a sample of the text; 0: what the preset says."),
     RWL_STR(S, embedding, .choices = BITS, .doc = "The input matrix, likewise."),
     RWL_BOOL(S, calibrate, .def.b = true,
              .doc = "The model reads a text first. Rounding then makes up for each error in the "
@@ -87,6 +98,14 @@ static struct rwl_compress_choices choose(const struct options *options)
     choose_mode(&options->ffn_mode, &choices.ffn_mode);
     choose_bits(&options->head, &choices.head);
     choose_bits(&options->embedding, &choices.embedding);
+    if (options->head_mode.size)
+        choices.head_mode =
+            strcmp(options->head_mode.data, "planes") == 0 ? RWL_HEAD_PLANES : RWL_HEAD_WHOLE;
+    if (options->head_planes || !choices.head_planes)
+        choices.head_planes = options->head_planes == 2 ? 2 : 1;
+    if (options->head_divergence > 0 || !(choices.head_divergence > 0))
+        choices.head_divergence =
+            options->head_divergence > 0 ? options->head_divergence : 0.002;
     return choices;
 }
 

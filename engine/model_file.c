@@ -161,6 +161,42 @@ static int check_head(const struct rwl_model_file *file, const struct rwl_layout
     return 0;
 }
 
+/* "cut short: section head is not whole", from the table: the first section that is not. */
+static int refuse_cut(const struct rwl_model_file *file, const struct rwl_layout_header *header,
+                      const uint8_t *table, struct rwl_error *err)
+{
+    struct rwl_layout_label label = { "" };
+    for (uint32_t i = 0; i < header->section_count && !*label.text; i++) {
+        struct rwl_section section;
+        uint32_t kind;
+        rwl_layout_decode_section(table + (size_t)i * RWL_LAYOUT_ENTRY_BYTES, &kind, &section);
+        if (kind < RWL_SECTION_KIND_COUNT &&
+            (section.offset > file->size || section.size > file->size - section.offset))
+            label = rwl_layout_label((enum rwl_section_kind)kind, section.layer);
+    }
+    return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                         "%s: header field file_size: %llu bytes, but the file has %llu: cut "
+                         "short%s%s%s",
+                         file->path, (unsigned long long)header->file_size,
+                         (unsigned long long)file->size, *label.text ? ": " : "", label.text,
+                         *label.text ? " is not whole" : "");
+}
+
+static int check_file_size(const struct rwl_model_file *file,
+                           const struct rwl_layout_header *header, const uint8_t *table,
+                           struct rwl_error *err)
+{
+    if (header->file_size > file->size)
+        return refuse_cut(file, header, table, err);
+    if (header->file_size < file->size)
+        return rwl_error_set(err, RWL_ERR_BAD_FILE,
+                             "%s: header field file_size: %llu bytes, but the file has %llu: "
+                             "something follows",
+                             file->path, (unsigned long long)header->file_size,
+                             (unsigned long long)file->size);
+    return 0;
+}
+
 static int read_head(struct rwl_model_file *file, struct rwl_error *err)
 {
     uint8_t bytes[RWL_LAYOUT_HEADER_BYTES];
@@ -172,12 +208,6 @@ static int read_head(struct rwl_model_file *file, struct rwl_error *err)
         return result;
     size_t head_size =
         sizeof bytes + (size_t)header.section_count * RWL_LAYOUT_ENTRY_BYTES; /* below 68 KiB */
-    if (header.file_size != file->size)
-        return rwl_error_set(err, RWL_ERR_BAD_FILE,
-                             "%s: header field file_size: %llu bytes, but the file has %llu: %s",
-                             file->path, (unsigned long long)header.file_size,
-                             (unsigned long long)file->size,
-                             file->size < header.file_size ? "cut short" : "something follows");
     if (head_size > file->size)
         return rwl_error_set(err, RWL_ERR_BAD_FILE,
                              "%s: header field section_count: the table of %u ends past the file",
@@ -191,6 +221,8 @@ static int read_head(struct rwl_model_file *file, struct rwl_error *err)
     result = rwl_file_read(file->fd, head, head_size, 0, file->path, err);
     if (result == 0)
         result = check_head(file, &header, head, err);
+    if (result == 0)
+        result = check_file_size(file, &header, head + sizeof bytes, err);
     if (result == 0)
         result = take_sections(file, head + sizeof bytes, head_size, err);
     free(head);

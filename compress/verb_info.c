@@ -47,6 +47,39 @@ static void summarise(const struct rwl_metadata *metadata,
     }
 }
 
+/* How matrices are kept other than as one matrix each: layers that have each form, and how many
+ * matrices are two thin ones. */
+struct forms {
+    uint32_t neurons, value_rows, planes, networks, low_rank;
+};
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t size = strlen(text), end_size = strlen(end);
+    return size >= end_size && strcmp(text + size - end_size, end) == 0;
+}
+
+static struct forms count_forms(const struct rwl_metadata *metadata)
+{
+    struct forms forms = { 0 };
+    for (uint32_t i = 0; i < metadata->tensor_count; i++) {
+        const char *name = metadata->tensors[i].name;
+        forms.neurons += ends_with(name, ".ffn.neurons");
+        forms.value_rows += ends_with(name, ".ffn.value.rows");
+        forms.planes += ends_with(name, ".ffn.predictor.planes");
+        forms.networks += ends_with(name, ".ffn.predictor.mlp1.weight");
+        forms.low_rank += ends_with(name, ".down.weight");
+    }
+    return forms;
+}
+
+/* Clusters of the head; 0: it has none. */
+static uint32_t count_clusters(const struct rwl_metadata *metadata)
+{
+    const uint32_t each = metadata->head_clusters.rows;
+    return each ? (metadata->hparams.vocab_size - 1) / each + 1 : 0;
+}
+
 static void fingerprint_text(const struct rwl_model_file *file,
                              char ret_text[2 * RWL_FINGERPRINT_BYTES + 1])
 {
@@ -89,11 +122,40 @@ static void print_tensors(const struct rwl_metadata *metadata)
     }
 }
 
+/* What compression put in the place of matrices. */
+static void print_forms(const struct rwl_metadata *metadata)
+{
+    const struct forms forms = count_forms(metadata);
+    const struct rwl_head_clusters *clusters = &metadata->head_clusters;
+    const struct rwl_cache_hint *cache = &metadata->cache;
+    const uint32_t layers = metadata->hparams.layers;
+    if (forms.low_rank)
+        printf("low rank       %u matrices\n", forms.low_rank);
+    if (forms.neurons)
+        printf(
+            "FFN            neurons in %u of %u layers, predicted by bit planes in %u, by networks "
+            "in %u\n",
+            forms.neurons, layers, forms.planes, forms.networks);
+    if (forms.value_rows)
+        printf("FFN            value matrix by neurons in %u of %u layers\n", forms.value_rows,
+               layers);
+    if (clusters->rows)
+        printf(
+            "head           %u clusters of %u rows; those read have %g of the probability, %u to "
+            "%u of them\n",
+            count_clusters(metadata), clusters->rows, (double)clusters->p_min, clusters->least,
+            clusters->most);
+    if (cache->neurons || cache->clusters)
+        printf("caches         %u neurons a layer, %u clusters\n", cache->neurons, cache->clusters);
+}
+
 static void print_text(const struct rwl_model *model, bool tensors)
 {
     const struct rwl_model_file *file = rwl_model_get_file(model);
     const struct rwl_metadata *metadata = rwl_model_get_metadata(model);
     const struct rwl_hparams *hparams = rwl_model_get_hparams(model);
+    const bool parted = metadata->head_clusters.rows || count_forms(metadata).neurons ||
+                        count_forms(metadata).value_rows;
     char fingerprint[2 * RWL_FINGERPRINT_BYTES + 1];
     fingerprint_text(file, fingerprint);
     printf("name           %s\n", metadata->name);
@@ -105,7 +167,7 @@ static void print_text(const struct rwl_model *model, bool tensors)
     printf("FFN %u, vocabulary %u\n", hparams->ffn_width, hparams->vocab_size);
     printf("parameters     %.2f M, ", (double)rwl_model_parameters(model) / 1e6);
     print_bytes(rwl_model_bytes_per_token(model));
-    printf(" read a token\n");
+    printf(" read a token%s\n", parted ? " at most" : "");
     printf("epsilon        layer norm %g", (double)hparams->norm_eps);
     if (hparams->arch != RWL_ARCH_4)
         printf(", group norm %g", (double)hparams->group_norm_eps);
@@ -115,6 +177,7 @@ static void print_text(const struct rwl_model *model, bool tensors)
         printf("end token %u\n", metadata->end_token);
     else
         printf("no end token\n");
+    print_forms(metadata);
     printf("source         %s\ncompression    %s\nfile           ", metadata->source,
            metadata->compression);
     print_bytes(rwl_model_file_size(file));
@@ -181,6 +244,24 @@ static json_t *tensors_json(const struct rwl_metadata *metadata)
     return list;
 }
 
+static json_t *ffn_json(const struct rwl_metadata *metadata)
+{
+    const struct forms forms = count_forms(metadata);
+    return json_pack("{s:i, s:i, s:i, s:i}", "neuron_layers", (int)forms.neurons,
+                     "value_row_layers", (int)forms.value_rows, "plane_predictors",
+                     (int)forms.planes, "network_predictors", (int)forms.networks);
+}
+
+static json_t *clusters_json(const struct rwl_metadata *metadata)
+{
+    const struct rwl_head_clusters *clusters = &metadata->head_clusters;
+    if (!clusters->rows)
+        return json_null();
+    return json_pack("{s:i, s:i, s:f, s:i, s:i}", "count", (int)count_clusters(metadata), "rows",
+                     (int)clusters->rows, "p_min", (double)clusters->p_min, "least",
+                     (int)clusters->least, "most", (int)clusters->most);
+}
+
 static json_t *chat_json(const struct rwl_chat_template *chat)
 {
     if (!chat->system)
@@ -217,6 +298,12 @@ static int print_json(const struct rwl_model *model, bool tensors, struct rwl_er
     json_object_update_new(object, sizes);
     json_object_set_new(object, "tokenizer", tokenizer);
     json_object_set_new(object, "chat_template", chat_json(&metadata->chat));
+    json_object_set_new(object, "low_rank_matrices", json_integer(count_forms(metadata).low_rank));
+    json_object_set_new(object, "ffn", ffn_json(metadata));
+    json_object_set_new(object, "head_clusters", clusters_json(metadata));
+    json_object_set_new(object, "cache",
+                        json_pack("{s:i, s:i}", "neurons", (int)metadata->cache.neurons, "clusters",
+                                  (int)metadata->cache.clusters));
     json_object_set_new(object, "sections", sections_json(metadata));
     if (tensors)
         json_object_set_new(object, "tensors", tensors_json(metadata));
@@ -228,19 +315,31 @@ static int print_json(const struct rwl_model *model, bool tensors, struct rwl_er
     return result;
 }
 
+/* Before the file is opened as a model, which would find fault with what damage made of it. */
+static int verify(const char *path, struct rwl_error *err)
+{
+    struct rwl_model_file *file;
+    int result = rwl_model_file_open(path, &file, err);
+    if (result)
+        return result;
+    result = rwl_model_file_verify(file, err);
+    rwl_model_file_close(file);
+    return result;
+}
+
 static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
 {
     (void)count;
     const struct options *options = given;
     struct rwl_model *model;
-    int result = rwl_model_open(arguments[0], &model, err);
+    int result = options->verify ? verify(arguments[0], err) : 0;
+    if (!result)
+        result = rwl_model_open(arguments[0], &model, err);
     if (result)
         return result;
-    if (options->verify)
-        result = rwl_model_file_verify(rwl_model_get_file(model), err);
-    if (!result && options->json)
+    if (options->json)
         result = print_json(model, options->tensors, err);
-    else if (!result)
+    else
         print_text(model, options->tensors);
     rwl_model_close(model);
     return result;

@@ -26,7 +26,7 @@ enum { RWL_BATCH_SLOTS = 32, RWL_BATCH_MODELS = 2 };
 struct rwl_batch_model {
     const struct rwl_model *model;
     struct rwl_engine *engine;
-    bool full_head; /* logits of all tokens exact, where the head stands in clusters */
+    bool full_head; /* logits of all tokens exact, where the head is read in part */
 };
 
 struct rwl_sequence {

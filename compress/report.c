@@ -23,7 +23,7 @@ const struct rwl_figure_row rwl_figures[RWL_FIGURE_COUNT] = {
                              2 },
     [RWL_FIGURE_RESIDENT] = { "Resident weights", "MiB",
                               "Memory that held weights after that text: pages of the mapped file, "
-                              "and the caches of neurons, clusters and embedding rows. With a page "
+                              "and the caches of neurons, head and embedding rows. With a page "
                               "the system maps those around it that it has at hand, 64 KiB as a "
                               "rule, so weights that were never read can count too.",
                               2 },
@@ -45,12 +45,13 @@ const struct rwl_figure_row rwl_figures[RWL_FIGURE_COUNT] = {
                                     "leave some out.",
                                     2 },
     [RWL_FIGURE_HEAD_READ] = { "Head rows read", "%",
-                               "Clusters of the head that were read for a token. A head without "
-                               "clusters is read whole.",
+                               "Rows of the head that were read for a token, by clusters or one "
+                               "by one. A head that has neither is read whole.",
                                2 },
     [RWL_FIGURE_MISSES] = { "Rows fetched a token", "",
-                            "Neurons, clusters and embedding rows that were in no cache and came "
-                            "from the file, those included that filled the empty caches.",
+                            "Neurons, rows or clusters of the head, and embedding rows that were "
+                            "in no cache and came from the file, those included that filled the "
+                            "empty caches.",
                             2 },
     [RWL_FIGURE_PERPLEXITY] = { "Perplexity", "",
                                 "exp of the mean negative log-probability of the text's tokens. "
@@ -123,8 +124,8 @@ static double neurons_read(const struct rwl_evaluation *model)
 static double head_read(const struct rwl_evaluation *model)
 {
     const struct rwl_engine_activity *activity = &model->speed.activity;
-    return model->clusters && activity->logits
-               ? share(activity->clusters_read, activity->logits * model->clusters)
+    return model->head_parts && activity->logits
+               ? share(activity->clusters_read, activity->logits * model->head_parts)
                : 100;
 }
 

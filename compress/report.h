@@ -22,7 +22,8 @@ struct rwl_evaluation {
     char *source, *compression, *kernels;
     uint32_t threads;
     uint64_t parameters, file_bytes, bytes_per_token;
-    uint32_t ffn_width, clusters; /* F; of the head, 0: none */
+    uint32_t ffn_width;  /* F */
+    uint32_t head_parts; /* clusters, or rows that planes choose; 0: read whole */
     struct rwl_speed speed;
     struct rwl_perplexity text;
     struct rwl_lambada lambada;

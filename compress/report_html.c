@@ -330,12 +330,12 @@ static void print_memory(const struct rwl_speed *speed, struct rwl_buffer *out)
     char text[192];
     if (speed->mapped_bytes == 0)
         return;
-    snprintf(text, sizeof text,
-             "%.2f MiB mapped, caches of %.2f MiB for neurons, %.2f MiB for clusters, %.2f MiB for "
-             "embedding rows",
-             (double)speed->mapped_bytes / mib, (double)memory->neurons_cache_bytes / mib,
-             (double)memory->clusters_cache_bytes / mib,
-             (double)memory->embedding_cache_bytes / mib);
+    snprintf(
+        text, sizeof text,
+        "%.2f MiB mapped, caches of %.2f MiB for neurons, %.2f MiB for head rows, %.2f MiB for "
+        "embedding rows",
+        (double)speed->mapped_bytes / mib, (double)memory->neurons_cache_bytes / mib,
+        (double)memory->clusters_cache_bytes / mib, (double)memory->embedding_cache_bytes / mib);
     print_fact(out, "Resident weights", text);
 }
 

@@ -63,11 +63,11 @@ struct rwl_run_options {
                     .doc = "The most bytes of weights to keep in memory, as in 64MiB; what does "  \
                            "not find room is read anew when it is needed. 0: caches of the sizes " \
                            "the file asks for, and all else. mapped: no caches of neurons and "    \
-                           "clusters, all is used where it is mapped."),                           \
+                           "head rows, all is used where it is mapped."),                          \
         RWL_RUN_ROW(object, embedding_rows, int64_t, I64, .def.i = 1000, .min = 1, .max = 1048576, \
                     .doc = "Rows of the embedding to keep in memory."),                            \
         RWL_RUN_ROW(object, full_head, bool, BOOL,                                                 \
-                    .doc = "Read the whole head for every token where it stands in clusters.")
+                    .doc = "Read the whole head for every token where a part would do.")
 
 /* Opens a model and an engine for it; both the caller's to close. max_tokens: rows in a step. The
  * head is the caller's to choose, for each step. */

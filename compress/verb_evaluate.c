@@ -117,7 +117,9 @@ static int describe(const struct rwl_batch_model *opened, struct rwl_evaluation 
     model->bytes_per_token = rwl_model_bytes_per_token(opened->model);
     model->ffn_width = metadata->hparams.ffn_width;
     if (metadata->head_clusters.rows)
-        model->clusters = (metadata->hparams.vocab_size - 1) / metadata->head_clusters.rows + 1;
+        model->head_parts = (metadata->hparams.vocab_size - 1) / metadata->head_clusters.rows + 1;
+    if (rwl_model_file_find(rwl_model_get_file(opened->model), "head.planes"))
+        model->head_parts = metadata->hparams.vocab_size;
     return 0;
 }
 

@@ -80,6 +80,15 @@ static uint32_t count_clusters(const struct rwl_metadata *metadata)
     return each ? (metadata->hparams.vocab_size - 1) / each + 1 : 0;
 }
 
+/* The probability from which on a row of the head is read, where planes choose rows; 0: they do
+ * not. */
+static double planes_least(const struct rwl_model_file *file)
+{
+    const struct rwl_tensor *tensor = rwl_model_file_find(file, "head.planes.least");
+    const float *least = tensor ? rwl_model_file_data(file, tensor) : NULL;
+    return least ? (double)*least : 0;
+}
+
 static void fingerprint_text(const struct rwl_model_file *file,
                              char ret_text[2 * RWL_FINGERPRINT_BYTES + 1])
 {
@@ -123,8 +132,9 @@ static void print_tensors(const struct rwl_metadata *metadata)
 }
 
 /* What compression put in the place of matrices. */
-static void print_forms(const struct rwl_metadata *metadata)
+static void print_forms(const struct rwl_model_file *file)
 {
+    const struct rwl_metadata *metadata = rwl_model_file_metadata(file);
     const struct forms forms = count_forms(metadata);
     const struct rwl_head_clusters *clusters = &metadata->head_clusters;
     const struct rwl_cache_hint *cache = &metadata->cache;
@@ -145,8 +155,17 @@ static void print_forms(const struct rwl_metadata *metadata)
             "%u of them\n",
             count_clusters(metadata), clusters->rows, (double)clusters->p_min, clusters->least,
             clusters->most);
-    if (cache->neurons || cache->clusters)
-        printf("caches         %u neurons a layer, %u clusters\n", cache->neurons, cache->clusters);
+    const double least = planes_least(file);
+    if (least > 0)
+        printf(
+            "head           by rows; those are read that bit planes give a probability above %g\n",
+            least);
+    if (cache->neurons)
+        printf("cache          %u neurons a layer\n", cache->neurons);
+    if (cache->clusters)
+        printf("cache          %u clusters\n", cache->clusters);
+    if (cache->head_rows)
+        printf("cache          %u head rows\n", cache->head_rows);
 }
 
 static void print_text(const struct rwl_model *model, bool tensors)
@@ -154,8 +173,8 @@ static void print_text(const struct rwl_model *model, bool tensors)
     const struct rwl_model_file *file = rwl_model_get_file(model);
     const struct rwl_metadata *metadata = rwl_model_get_metadata(model);
     const struct rwl_hparams *hparams = rwl_model_get_hparams(model);
-    const bool parted = metadata->head_clusters.rows || count_forms(metadata).neurons ||
-                        count_forms(metadata).value_rows;
+    const bool parted = metadata->head_clusters.rows || planes_least(file) > 0 ||
+                        count_forms(metadata).neurons || count_forms(metadata).value_rows;
     char fingerprint[2 * RWL_FINGERPRINT_BYTES + 1];
     fingerprint_text(file, fingerprint);
     printf("name           %s\n", metadata->name);
@@ -177,7 +196,7 @@ static void print_text(const struct rwl_model *model, bool tensors)
         printf("end token %u\n", metadata->end_token);
     else
         printf("no end token\n");
-    print_forms(metadata);
+    print_forms(file);
     printf("source         %s\ncompression    %s\nfile           ", metadata->source,
            metadata->compression);
     print_bytes(rwl_model_file_size(file));
@@ -277,6 +296,7 @@ static int print_json(const struct rwl_model *model, bool tensors, struct rwl_er
     const struct rwl_metadata *metadata = rwl_model_get_metadata(model);
     const struct rwl_hparams *hparams = rwl_model_get_hparams(model);
     char fingerprint[2 * RWL_FINGERPRINT_BYTES + 1];
+    const double least = planes_least(file);
     fingerprint_text(file, fingerprint);
     json_t *object =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "name", metadata->name,
@@ -302,8 +322,11 @@ static int print_json(const struct rwl_model *model, bool tensors, struct rwl_er
     json_object_set_new(object, "ffn", ffn_json(metadata));
     json_object_set_new(object, "head_clusters", clusters_json(metadata));
     json_object_set_new(object, "cache",
-                        json_pack("{s:i, s:i}", "neurons", (int)metadata->cache.neurons, "clusters",
-                                  (int)metadata->cache.clusters));
+                        json_pack("{s:i, s:i, s:i}", "neurons", (int)metadata->cache.neurons,
+                                  "clusters", (int)metadata->cache.clusters, "head_rows",
+                                  (int)metadata->cache.head_rows));
+    json_object_set_new(object, "head_planes",
+                        least > 0 ? json_pack("{s:f}", "least", least) : json_null());
     json_object_set_new(object, "sections", sections_json(metadata));
     if (tensors)
         json_object_set_new(object, "tensors", tensors_json(metadata));

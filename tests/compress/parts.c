@@ -53,7 +53,7 @@ static bool is_replaced(const char *name)
            strcmp(name, "blocks.1.ffn.value.weight") == 0;
 }
 
-static void add_all(struct parts *parts, const struct rwl_hparams *hparams)
+static void add_all(struct parts *parts, const struct rwl_hparams *hparams, enum parts_head head)
 {
     struct rwl_arch_walk walk = { .hparams = hparams, .ranks = { RANK, RANK, RANK, RANK, RANK } };
     struct rwl_tensor_need need;
@@ -64,6 +64,9 @@ static void add_all(struct parts *parts, const struct rwl_hparams *hparams)
             add(parts, &need);
     }
     for (int which = RWL_SPARSE_VALUE_ROWS; which < RWL_SPARSE_COUNT; which++) {
+        if (which >= RWL_SPARSE_LAYER_COUNT &&
+            (which >= RWL_SPARSE_HEAD_PLANES) != (head == PARTS_HEAD_PLANES))
+            continue;
         rwl_arch_sparse(hparams, which, which == RWL_SPARSE_VALUE_ROWS, &need);
         for (uint32_t i = 0; i < need.dims; i++)
             if (need.shape[i] == 0)
@@ -105,8 +108,9 @@ static void fill(struct parts *parts, const struct rwl_tensor *tensor, uint8_t *
         for (size_t i = 0; i < size / 2; i++)
             rwl_store_u16(data + 2 * i, rwl_float16_narrow(draw(parts) / 2));
     } else {
+        const bool least = strcmp(tensor->name, "head.planes.least") == 0;
         for (size_t i = 0; i < size / 4; i++) {
-            const float value = 0.5f + draw(parts) / 4;
+            const float value = least ? 0.003f : 0.5f + draw(parts) / 4;
             memcpy(data + 4 * i, &value, 4);
         }
     }
@@ -145,7 +149,7 @@ static void put_all(struct parts *parts, struct rwl_model_writer *writer)
     }
 }
 
-void parts_write(const char *path)
+void parts_write(const char *path, enum parts_head head)
 {
     struct parts *parts = calloc(1, sizeof *parts);
     struct rwl_metadata metadata = {
@@ -162,15 +166,22 @@ void parts_write(const char *path)
         .tokenizer = "world",
         .source = "test",
         .compression = "all",
-        .head_clusters = { .rows = PARTS_CLUSTER_ROWS, .p_min = 0.75f, .least = 2, .most = 5 },
-        .cache = { .neurons = 40, .clusters = 6 },
+        .cache = { .neurons = 40 },
         .tensors = parts->tensors,
     };
     struct rwl_model_writer *writer;
     struct rwl_error err;
     void *vocabulary;
     size_t size;
-    add_all(parts, &metadata.hparams);
+    if (head == PARTS_HEAD_CLUSTERS) {
+        metadata.head_clusters = (struct rwl_head_clusters){
+            .rows = PARTS_CLUSTER_ROWS, .p_min = 0.75f, .least = 2, .most = 5
+        };
+        metadata.cache.clusters = 6;
+    } else {
+        metadata.cache.head_rows = 30;
+    }
+    add_all(parts, &metadata.hparams, head);
     metadata.tensor_count = parts->count;
     make_vocabulary(&vocabulary, &size);
     ck_assert_msg(rwl_model_writer_create(path, &metadata, vocabulary, size, &writer, &err) == 0,

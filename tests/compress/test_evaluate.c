@@ -11,6 +11,7 @@
 #include "engine/model.h"
 #include "tests/compress/evaluated.h"
 #include "tests/compress/made.h"
+#include "tests/compress/parts.h"
 
 #include <check.h>
 #include <math.h>
@@ -238,7 +239,101 @@ START_TEST(test_speed)
     ck_assert_uint_gt(speed.mapped_bytes, 0);
     ck_assert_uint_le(speed.mapped_bytes, mapped + 65536);
     ck_assert_uint_ge(speed.peak_bytes, speed.mapped_bytes);
+    rwl_speed_finish(&speed);
     evaluated_close(&model);
+}
+END_TEST
+
+/* A dense model reads all it has, for every token. */
+START_TEST(test_speed_reads_all)
+{
+    struct rwl_batch_model model = evaluated_open(evaluated_import("rwkv6"), 1, 1);
+    struct rwl_speed speed;
+    for (uint64_t tokens = 1; tokens < 20; tokens += 6) { /* each text's figures are its own */
+        ck_assert_int_eq(rwl_speed_measure(&model, tokens, NULL, NULL, &speed, &err), 0);
+        ck_assert_uint_eq(speed.activity.tokens, tokens);
+        ck_assert_uint_eq(speed.activity.weight_bytes,
+                          tokens * rwl_model_bytes_per_token(model.model));
+        ck_assert_uint_eq(speed.activity.ffn.rows, 0);
+        ck_assert_uint_eq(speed.memory.neurons_cache_bytes + speed.memory.clusters_cache_bytes, 0);
+        ck_assert_uint_eq(rwl_speed_resident_bytes(&speed),
+                          speed.mapped_bytes + speed.memory.embedding_cache_bytes);
+        rwl_speed_finish(&speed);
+    }
+    ck_assert_uint_eq(rwl_speed_resident_bytes(&speed), 0);
+    evaluated_close(&model);
+}
+END_TEST
+
+/* A model in parts, with caches and mapped, its head in parts and whole. */
+START_TEST(test_speed_in_parts)
+{
+    enum { TOKENS = 40 };
+    const struct rwl_engine_options options = { .threads = 2,
+                                                .max_tokens = 1,
+                                                .weight_bytes = _i & 1 ? RWL_WEIGHTS_MAPPED : 0 };
+    const enum parts_head head = _i & 2 ? PARTS_HEAD_PLANES : PARTS_HEAD_CLUSTERS;
+    const bool full_head = _i & 4;
+    const char *path = made_path("parts.rwkvl");
+    struct rwl_model *opened;
+    struct rwl_engine *engine;
+    struct rwl_speed speed;
+    parts_write(path, head);
+    ck_assert_msg(rwl_model_open(path, &opened, &err) == 0, "%s", err.text);
+    ck_assert_msg(rwl_engine_create(opened, &options, &engine, &err) == 0, "%s", err.text);
+    const struct rwl_batch_model model = { opened, engine, full_head };
+    ck_assert_int_eq(rwl_speed_measure(&model, TOKENS, NULL, NULL, &speed, &err), 0);
+    const struct rwl_engine_activity *activity = &speed.activity;
+    ck_assert_uint_eq(speed.layer_count, PARTS_LAYERS);
+    ck_assert_uint_eq(activity->tokens, TOKENS);
+    ck_assert_uint_eq(activity->logits, TOKENS);
+    ck_assert_uint_lt(activity->weight_bytes, TOKENS * rwl_model_bytes_per_token(opened));
+    ck_assert_uint_eq(speed.layers[0].rows, TOKENS);
+    ck_assert_uint_eq(speed.layers[1].rows, TOKENS);
+    ck_assert_uint_eq(speed.layers[2].rows, 0);
+    ck_assert_uint_lt(speed.layers[0].read, TOKENS * PARTS_FFN_WIDTH);
+    ck_assert_uint_lt(speed.layers[0].active, speed.layers[0].read);
+    ck_assert_uint_eq(speed.layers[1].active, speed.layers[1].read);
+    ck_assert_uint_eq(activity->ffn.read, speed.layers[0].read + speed.layers[1].read);
+    const uint64_t parts = head == PARTS_HEAD_PLANES ? PARTS_VOCAB : PARTS_CLUSTERS;
+    if (full_head)
+        ck_assert_uint_eq(activity->clusters_read, TOKENS * parts);
+    else
+        ck_assert(activity->clusters_read > 0 && activity->clusters_read < TOKENS * parts);
+    const bool cached = !(_i & 1);
+    ck_assert_int_eq(speed.memory.neurons_cache_bytes > 0, cached);
+    ck_assert_int_eq(speed.memory.clusters_cache_bytes > 0, cached);
+    ck_assert_int_eq(activity->neuron_misses > 0, cached);
+    ck_assert_uint_gt(activity->embedding_misses, 0);
+    ck_assert_uint_eq(rwl_speed_resident_bytes(&speed),
+                      speed.mapped_bytes + speed.memory.neurons_cache_bytes +
+                          speed.memory.clusters_cache_bytes + speed.memory.embedding_cache_bytes);
+    rwl_speed_finish(&speed);
+    rwl_engine_destroy(engine);
+    rwl_model_close(opened);
+}
+END_TEST
+
+/* Scores follow the head as it is asked for: a whole head is the better guess of a whole head. */
+START_TEST(test_full_head)
+{
+    const char *path = made_path("parts.rwkvl");
+    char text[4096];
+    size_t size = make_documents(text, 12);
+    parts_write(path, _i ? PARTS_HEAD_PLANES : PARTS_HEAD_CLUSTERS);
+    struct rwl_batch_model models[2] = { evaluated_open(path, 1, 16), evaluated_open(path, 1, 16) };
+    struct rwl_perplexity in_parts, whole;
+    models[1].full_head = true;
+    ck_assert_int_eq(rwl_perplexity_measure(models, 2, text, size, NULL, &in_parts, &err), 0);
+    models[0].full_head = true;
+    ck_assert_int_eq(rwl_perplexity_measure(models, 2, text, size, NULL, &whole, &err), 0);
+    ck_assert_double_eq(whole.loss, whole.base_loss);
+    ck_assert_double_eq(whole.divergence, 0);
+    ck_assert_uint_eq(whole.agreements, whole.tokens);
+    ck_assert_double_gt(in_parts.divergence, 0.01 * (double)in_parts.tokens);
+    ck_assert_double_eq(in_parts.base_loss, whole.base_loss);
+    evaluated_close(&models[0]);
+    evaluated_close(&models[1]);
 }
 END_TEST
 
@@ -256,6 +351,9 @@ int main(void)
     tcase_add_test(tests, test_perplexity_of_nothing);
     tcase_add_test(tests, test_another_vocabulary);
     tcase_add_test(tests, test_speed);
+    tcase_add_test(tests, test_speed_reads_all);
+    tcase_add_loop_test(tests, test_speed_in_parts, 0, 8);
+    tcase_add_loop_test(tests, test_full_head, 0, 2);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

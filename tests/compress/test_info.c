@@ -44,7 +44,7 @@ static void expect_line(const char *line)
 START_TEST(says_what_is_in_parts)
 {
     const char *path = made_path("parts.rwkvl");
-    parts_write(path);
+    parts_write(path, PARTS_HEAD_CLUSTERS);
     ck_assert_int_eq(run_info("--verify --tensors", path), 0);
     expect_line(" read a token at most\n");
     expect_line("FFN            neurons in 1 of 3 layers, predicted by bit planes in 1, by "
@@ -52,13 +52,29 @@ START_TEST(says_what_is_in_parts)
     expect_line("FFN            value matrix by neurons in 1 of 3 layers\n");
     expect_line("head           11 clusters of 24 rows; those read have 0.75 of the probability, "
                 "2 to 5 of them\n");
-    expect_line("caches         40 neurons a layer, 6 clusters\n");
+    expect_line("cache          40 neurons a layer\ncache          6 clusters\nsource");
     expect_line("  neurons      f16      2 tensors, 18.0 KiB\n");
     expect_line("  clusters     f16      1 tensors, 16.0 KiB\n");
     expect_line("  ffn          p2       1 tensors, ");
     expect_line("  vectors      u32      1 tensors, 1.0 KiB\n");
     expect_line("  blocks.0.ffn.neurons                         f16  [96,2,32]\n");
     expect_line("  head.clusters.shares                         f16  [256]\n");
+}
+END_TEST
+
+START_TEST(says_that_a_head_has_planes)
+{
+    const char *path = made_path("parts.rwkvl");
+    parts_write(path, PARTS_HEAD_PLANES);
+    ck_assert_int_eq(run_info("--verify", path), 0);
+    expect_line(" read a token at most\n");
+    expect_line("head           by rows; those are read that bit planes give a probability above "
+                "0.003\n");
+    expect_line("cache          40 neurons a layer\ncache          30 head rows\nsource");
+    expect_line("  head         p2       1 tensors, ");
+    ck_assert_int_eq(run_info("--json", path), 0);
+    expect_line("\"head_clusters\": null");
+    expect_line("\"least\": 0.003");
 }
 END_TEST
 
@@ -73,7 +89,7 @@ START_TEST(says_it_in_json)
 {
     const char *path = made_path("parts.rwkvl");
     json_error_t cause;
-    parts_write(path);
+    parts_write(path, PARTS_HEAD_CLUSTERS);
     ck_assert_int_eq(run_info("--json", path), 0);
     json_t *json = json_loads(output, 0, &cause);
     ck_assert_msg(json != NULL, "%s", cause.text);
@@ -93,7 +109,7 @@ END_TEST
 /* A dense model has no such lines. */
 START_TEST(says_nothing_of_what_is_not_there)
 {
-    static const char *const words[] = { "at most", "\nFFN ", "\nhead ", "\ncaches ",
+    static const char *const words[] = { "at most", "\nFFN ", "\nhead ", "\ncache ",
                                          "\nlow rank " };
     ck_assert_int_eq(run_info("", MODELS "/demo.rwkvl"), 0);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -135,7 +151,7 @@ START_TEST(names_the_section_that_is_damaged)
     char *data, label[64];
     size_t size;
     uint32_t count;
-    parts_write(path);
+    parts_write(path, PARTS_HEAD_CLUSTERS);
     ck_assert_int_eq(rwl_file_load(path, 1 << 30, &data, &size, &err), 0);
     ck_assert_msg(rwl_model_file_open(path, &file, &err) == 0, "%s", err.text);
     const struct rwl_section *sections = rwl_model_file_sections(file, &count);
@@ -171,6 +187,7 @@ int main(void)
     tcase_add_checked_fixture(tests, NULL, made_remove_folder);
     tcase_add_test(tests, says_what_is_in_parts);
     tcase_add_test(tests, says_it_in_json);
+    tcase_add_test(tests, says_that_a_head_has_planes);
     tcase_add_test(tests, says_nothing_of_what_is_not_there);
     tcase_add_test(tests, names_the_section_that_is_damaged);
     suite_add_tcase(suite, tests);

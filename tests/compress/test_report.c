@@ -67,7 +67,7 @@ static struct rwl_evaluation make_model(const char *path, const char *label)
         .file_bytes = 20 << 20,
         .bytes_per_token = 1 << 20,
         .ffn_width = FFN_WIDTH,
-        .clusters = 50,
+        .head_parts = 50,
         .speed = make_speed(15 << 20, 10000),
         .text = { 200 * log(10.0), 200, 3, 200 * log(8.0), 190, 2.0 },
         .lambada = { 50, 20, 50 * log(6.0) },
@@ -236,7 +236,7 @@ START_TEST(test_report_dense)
         speed->memory = (struct rwl_engine_memory){ 0 };
         speed->activity.ffn = (struct rwl_layer_activity){ 0 };
         memset(speed->layers, 0, LAYERS * sizeof *speed->layers);
-        report.models[i].clusters = 0;
+        report.models[i].head_parts = 0;
     }
     ck_assert(rwl_report_figure(&report, &report.models[0], RWL_FIGURE_NEURONS_READ, &value));
     check_close(value, 100);

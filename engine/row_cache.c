@@ -168,13 +168,15 @@ static void use(struct rwl_row_cache *cache, struct slot *slot, uint64_t turn)
         slot->credit = (double)++cache->uses;
 }
 
-/* The slot that matters least, of some or of all, among those not used in this turn; or NULL. */
+/* The slot that matters least, of some or of all, among those not used in this turn; NULL if all
+ * that were looked at are, as where a turn needs more rows than there are slots. */
 static struct slot *find_victim(struct rwl_row_cache *cache, uint64_t turn)
 {
-    const uint32_t samples = cache->half_life > 0 ? SAMPLES : cache->slot_count;
+    const bool all = cache->half_life <= 0;
+    const uint32_t samples = all || cache->slot_count < SAMPLES ? cache->slot_count : SAMPLES;
     struct slot *victim = NULL;
 
-    for (uint32_t i = 0; i < cache->slot_count && !(victim && i >= samples); i++) {
+    for (uint32_t i = 0; i < samples; i++) {
         struct slot *slot = &cache->slots[cache->hand];
         cache->hand = cache->hand + 1 < cache->slot_count ? cache->hand + 1 : 0;
         if (slot->turn != turn && (!victim || slot->credit < victim->credit))

@@ -8,7 +8,7 @@
 #include "compress/calibration.h"
 #include "compress/compress_write.h"
 #include "compress/head_bound.h"
-#include "compress/planes.h"
+#include "compress/plane_fit.h"
 #include "engine/arch.h"
 #include "engine/pool.h"
 #include "engine/quantised.h"

@@ -2,7 +2,7 @@
 /* Bit planes: what stands in a strip, how near its estimates come, and the bound of a head. */
 #include "base/error.h"
 #include "compress/head_bound.h"
-#include "compress/planes.h"
+#include "compress/plane_fit.h"
 #include "engine/float16.h"
 #include "engine/kernels.h"
 #include "engine/pool.h"

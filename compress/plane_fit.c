@@ -5,7 +5,7 @@
  * helps, then the best scale for b follows, s = w' M b / b' M b, and so on. It starts from the
  * nearest numbers.
  */
-#include "compress/planes.h"
+#include "compress/plane_fit.h"
 
 #include "base/error.h"
 #include "engine/float16.h"

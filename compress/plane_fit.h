@@ -5,8 +5,8 @@
  * w becomes numbers b and a scale s such that (w - s b)' M (w - s b) is small, by coordinate
  * descent over b, and an offset (w - s b)' m. Knows no tensor and no file.
  */
-#ifndef RWL_COMPRESS_PLANES_H
-#define RWL_COMPRESS_PLANES_H
+#ifndef RWL_COMPRESS_PLANE_FIT_H
+#define RWL_COMPRESS_PLANE_FIT_H
 
 #include "engine/metadata.h"
 

@@ -145,10 +145,11 @@ static void format_activity(struct rwl_buffer *out, const struct rwl_activity_st
                           (double)seen->neurons_active * 100 / (double)seen->neurons);
     }
     line(out, "from file");
-    rwl_buffer_printf(out, "a token %.2f embeddings",
+    rwl_buffer_printf(out, "%.2f embeddings",
                       (double)seen->embedding_misses / (double)seen->tokens);
     more_mean(out, seen->neuron_misses, seen->tokens, " neurons");
     more_mean(out, seen->head_misses, seen->tokens, " parts of the head");
+    rwl_buffer_text(out, " a token");
 }
 
 static void format_stats(struct rwl_buffer *out, const struct rwl_server_stats *now)

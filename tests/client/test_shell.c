@@ -368,8 +368,8 @@ static const struct {
       NULL,
       0,
       "~\ncaches       512 KiB of embeddings, 3.0 MiB of neurons\nper token    3.0 MiB of weights "
-      "read, 8.0 parts of the head\nneurons      25.0 % read, 12.5 % active\nfrom file    a "
-      "token 0.25 embeddings, 1.5 neurons\n",
+      "read, 8.0 parts of the head\nneurons      25.0 % read, 12.5 % active\nfrom file    0.25 "
+      "embeddings, 1.5 neurons a token\n",
       "",
       NULL },
     { { "stats", "--json" }, NULL, 0, "~\"memory\": {\"mapped\": 18874368,", "", NULL },

@@ -245,6 +245,8 @@ START_TEST(lock_refused)
 {
     const struct rlimit little = { 64 << 10, 64 << 10 };
     const char *const arguments[] = { "--set", "memory.lock=true", getenv("RWKVLITE_MODEL"), NULL };
+    if (memory_is_distorted()) /* mlock does nothing there */
+        return;
     ck_assert_int_eq(setrlimit(RLIMIT_MEMLOCK, &little), 0);
     prctl(PR_CAPBSET_DROP, 14 /* CAP_IPC_LOCK */, 0, 0, 0); /* else root is not bound by it */
     daemon_prepare(&server);

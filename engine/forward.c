@@ -22,6 +22,11 @@ float *rwl_pass_scratch(const struct rwl_pass *pass, uint32_t worker)
     return pass->worker_scratch + worker * pass->worker_floats;
 }
 
+float *rwl_pass_own(const struct rwl_pass *pass, uint32_t worker, float *rows)
+{
+    return rows + (pass->row_count == 1 ? worker * (size_t)pass->model->hparams.width : 0);
+}
+
 struct rwl_tally *rwl_pass_tally(const struct rwl_pass *pass, uint32_t worker, uint32_t place)
 {
     return &pass->tallies[worker * (pass->model->hparams.layers + (size_t)1) + place];
@@ -291,7 +296,8 @@ void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, 
 {
     const size_t width = pass->model->hparams.width;
     const float eps = pass->model->hparams.norm_eps, *x = pass->x + row * width;
-    float *now = pass->xn + row * width, *before = rwl_pass_scratch(pass, worker);
+    float *now = rwl_pass_own(pass, worker, pass->xn) + row * width,
+          *before = rwl_pass_scratch(pass, worker);
 
     pass->kernels.norm(width, x, weight, bias, eps, now);
     *ret_now = now;
@@ -301,6 +307,29 @@ void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, 
         pass->kernels.norm(width, x - width, weight, bias, eps, before);
         *ret_before = before;
     }
+}
+
+void rwl_forward_shift(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                       uint32_t layer, rwl_shift_fn *shift_row)
+{
+    if (pass->row_count == 1) {
+        shift_row(pass, worker, layer, 0);
+        return;
+    }
+    for (uint32_t row; (row = rwl_pool_take(pool)) < pass->row_count;)
+        shift_row(pass, worker, layer, row);
+    rwl_pool_barrier(pool);
+}
+
+void rwl_forward_keep(struct rwl_pass *pass, uint32_t worker, uint32_t layer,
+                      rwl_shift_place_fn *place)
+{
+    const size_t width = pass->model->hparams.width;
+
+    for (uint32_t row = worker; row < pass->row_count; row += pass->threads)
+        if (pass->rows[row].last)
+            memcpy(place(pass->rows[row].state, layer), pass->xn + row * width,
+                   width * sizeof(float));
 }
 
 void rwl_forward(struct rwl_pool *pool, uint32_t worker, void *arg)

@@ -79,7 +79,8 @@ struct rwl_pass {
     uint64_t step; /* number of this one, from 1 */
 
     /* Activations, T rows each. */
-    float *x;                      /* [C] the residual stream */
+    float *x; /* [C] the residual stream */
+    /* Of these every worker has its own row when there is but one: rwl_pass_own. */
     float *xn;                     /* [C] after the layer norm */
     float *delta;                  /* [C] v6: the previous token's minus this one's */
     float *shifted[RWL_MIX_COUNT]; /* [C] each: token-shifted inputs */
@@ -183,15 +184,27 @@ void rwl_plan_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
 void rwl_forward_norm_row(struct rwl_pass *pass, uint32_t worker, uint32_t row, const float *weight,
                           const float *bias, const float *shift, const float **ret_now,
                           const float **ret_before);
+/* Calls shift_row for this worker's rows and, where there are several, waits for the others. */
+typedef void rwl_shift_fn(struct rwl_pass *pass, uint32_t worker, uint32_t layer, uint32_t row);
+void rwl_forward_shift(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
+                       uint32_t layer, rwl_shift_fn *shift_row);
+/* Keeps each state's last xn for its next step, once nobody reads the one before. */
+typedef float *rwl_shift_place_fn(struct rwl_state *state, uint32_t layer);
+void rwl_forward_keep(struct rwl_pass *pass, uint32_t worker, uint32_t layer,
+                      rwl_shift_place_fn *place);
 
 /* A worker's own floats: a piece's results, or eight parts of RWL_SPARSE_COLUMNS. */
 float *rwl_pass_scratch(const struct rwl_pass *pass, uint32_t worker);
+/* What stands once for each row, or once for each worker where there is one row, which is done by
+ * every worker for itself in less time than they need to meet: where it begins for this worker. */
+float *rwl_pass_own(const struct rwl_pass *pass, uint32_t worker, float *rows);
 struct rwl_tally *rwl_pass_tally(const struct rwl_pass *pass, uint32_t worker, uint32_t place);
 
 void rwl_time_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
 void rwl_channel_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
-/* The channel mix after token shift, where a layer has value rows or neurons. */
-void rwl_sparse_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
+/* Its halves after token shift where a layer has value rows or neurons: the keys, and the sum. */
+void rwl_sparse_keys(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
+void rwl_sparse_sum(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t layer);
 void rwl_head(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker);
 
 #endif

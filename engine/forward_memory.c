@@ -127,7 +127,7 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
     const struct rwl_hparams *sizes = &pass->model->hparams;
     const uint64_t t = pass->max_rows, c = t * sizes->width, a = t * sizes->attention_width;
     const uint64_t f = t * sizes->ffn_width, number = sizeof(float);
-    const uint64_t inputs = t > pass->threads ? t : pass->threads;
+    const uint64_t inputs = t > pass->threads ? t : pass->threads, own = inputs * sizes->width;
     const uint64_t tables = has_planes(pass->model) ? inputs * rwl_groups(sizes->width) : 0;
     const uint64_t clusters = pass->model->weights.clusters.count ? t : 0;
     const uint64_t planes =
@@ -144,8 +144,8 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
         { &pass->logits_rows, t, sizeof(*pass->logits_rows) },
         { &pass->logits, t, sizeof(*pass->logits) },
         { &pass->x, c, number },
-        { &pass->xn, c, number },
-        { &pass->delta, c, number },
+        { &pass->xn, own, number },
+        { &pass->delta, own, number },
         { &pass->r, a, number },
         { &pass->k, a, number },
         { &pass->v, a, number },
@@ -159,7 +159,7 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
         { &pass->ffn_key, f, number },
         { &pass->ffn_gate, c, number },
         { &pass->hidden, t * pass->hidden_width, number },
-        { &pass->last, c, number },
+        { &pass->last, own, number },
         { &pass->groups, inputs * pass->group_count, sizeof(*pass->groups) },
         { &pass->logits_full, t, sizeof(*pass->logits_full) },
         { &pass->where, sizes->ffn_width, sizeof(*pass->where) },
@@ -173,7 +173,7 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
     };
     size_t count = 31;
     for (int i = 0; i < RWL_MIX_COUNT; i++)
-        pieces[count++] = (struct piece){ &pass->shifted[i], c, number };
+        pieces[count++] = (struct piece){ &pass->shifted[i], own, number };
 
     /* The sum is a multiple of the alignment. */
     if (!lay_out(pieces, count, NULL, &bytes) || !(memory = aligned_alloc(64, (size_t)bytes)))

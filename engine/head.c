@@ -8,6 +8,11 @@ static size_t place_of(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
     return pass->logits_count == 1 ? worker : i;
 }
 
+float *rwl_head_input(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
+{
+    return pass->last + place_of(pass, worker, i) * pass->model->hparams.width;
+}
+
 const struct rwl_group *rwl_head_groups(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
 {
     return pass->groups + place_of(pass, worker, i) * pass->group_count;
@@ -26,7 +31,7 @@ static void prepare(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
     struct rwl_group *groups = pass->groups + place_of(pass, worker, i) * pass->group_count;
 
     if (weights->head_planes.data || rwl_encoding_takes_groups(weights->head.encoding))
-        pass->kernels.quantise(width, pass->last + i * width, groups);
+        pass->kernels.quantise(width, rwl_head_input(pass, worker, i), groups);
     if (weights->head_planes.data)
         pass->kernels.plane_tables((size_t)rwl_groups(width), groups,
                                    rwl_head_tables(pass, worker, i));
@@ -52,20 +57,28 @@ void rwl_head_rows(const struct rwl_pass *pass, uint32_t worker, const void *wei
         pass->kernels.product[head->encoding](
             weights, rows, head->columns, rwl_head_groups(pass, worker, i), 0, 1, ret_logits, rows);
     else
-        pass->kernels.matmul[head->encoding](weights, rows, head->columns,
-                                             pass->last + i * (size_t)head->columns, 0, 1,
-                                             ret_logits, rows);
+        pass->kernels.matmul[head->encoding](
+            weights, rows, head->columns, rwl_head_input(pass, worker, i), 0, 1, ret_logits, rows);
 }
 
-static void norm_last(struct rwl_pass *pass, struct rwl_pool *pool)
+static void norm_input(struct rwl_pass *pass, uint32_t worker, uint32_t i)
 {
     const struct rwl_weights *weights = &pass->model->weights;
     const size_t width = pass->model->hparams.width;
 
+    pass->kernels.norm(width, pass->x + pass->logits_rows[i] * width, weights->ln_out_weight,
+                       weights->ln_out_bias, pass->model->hparams.norm_eps,
+                       rwl_head_input(pass, worker, i));
+}
+
+static void norm_inputs(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
+{
+    if (pass->logits_count == 1) {
+        norm_input(pass, worker, 0);
+        return;
+    }
     for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
-        pass->kernels.norm(width, pass->x + pass->logits_rows[i] * width, weights->ln_out_weight,
-                           weights->ln_out_bias, pass->model->hparams.norm_eps,
-                           pass->last + i * width);
+        norm_input(pass, worker, i);
     rwl_pool_barrier(pool);
 }
 
@@ -74,14 +87,15 @@ void rwl_head(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
     const struct rwl_weights *weights = &pass->model->weights;
     struct rwl_jobs jobs = { 0 };
 
-    norm_last(pass, pool);
+    norm_inputs(pass, pool, worker);
     if (weights->clusters.count) {
         rwl_head_by_clusters(pass, pool, worker);
     } else if (weights->head_planes.data) {
         rwl_head_by_planes(pass, pool, worker);
     } else {
-        rwl_jobs_add(&jobs, (struct rwl_job){
-                                .matrix = weights->head, .in = pass->last, .outs = pass->logits });
+        rwl_jobs_add(&jobs, (struct rwl_job){ .matrix = weights->head,
+                                              .in = rwl_head_input(pass, worker, 0),
+                                              .outs = pass->logits });
         rwl_jobs_run(pass, pool, worker, &jobs, pass->logits_count);
     }
 }

@@ -210,7 +210,7 @@ void rwl_head_by_clusters(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t
     struct rwl_jobs jobs = { 0 };
 
     rwl_jobs_add(&jobs, (struct rwl_job){ .matrix = clusters->scores,
-                                          .in = pass->last,
+                                          .in = rwl_head_input(pass, worker, 0),
                                           .bias = clusters->bias,
                                           .outs = pass->cluster_scores });
     rwl_jobs_run(pass, pool, worker, &jobs, pass->logits_count);

@@ -75,7 +75,7 @@ static struct input input_of(const struct rwl_pass *pass, uint32_t worker, uint3
 {
     const size_t place = pass->row_count == 1 ? worker : row, width = pass->model->hparams.width;
     return (struct input){
-        .x = pass->shifted[RWL_MIX_K] + row * width,
+        .x = pass->shifted[RWL_MIX_K] + place * width,
         .groups = pass->groups + place * pass->group_count,
         .tables = pass->tables + place * rwl_groups(width) * RWL_PLANE_TABLE_BYTES,
     };
@@ -112,8 +112,9 @@ static void run_mlp(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worke
 {
     struct rwl_plan plan = { 0 };
 
-    rwl_plan_lora(pass, &plan, &predictor->mlp1, &predictor->mlp2, pass->shifted[RWL_MIX_K],
-                  RWL_UNARY_NONE, (struct rwl_job){ .out = pass->ffn_key });
+    rwl_plan_lora(pass, &plan, &predictor->mlp1, &predictor->mlp2,
+                  rwl_pass_own(pass, worker, pass->shifted[RWL_MIX_K]), RWL_UNARY_NONE,
+                  (struct rwl_job){ .out = pass->ffn_key });
     plan.first.jobs[0].relu = true;
     rwl_plan_run(pass, pool, worker, &plan);
 }
@@ -233,6 +234,16 @@ static void find_all_active(struct rwl_pass *pass, struct rwl_pool *pool, uint32
     rwl_pool_barrier(pool);
 }
 
+void rwl_sparse_keys(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
+{
+    if (worker == 0)
+        rwl_pass_tally(pass, worker, number)->rows += pass->row_count;
+    if (pass->model->weights.layers[number].neurons.tensor)
+        predict(pass, pool, worker, number);
+    else
+        find_all_active(pass, pool, worker, number);
+}
+
 /* ---- the sum ---- */
 
 /* y = ((0 + 4) + (1 + 5)) + ((2 + 6) + (3 + 7)), the parts standing n apart; into the first. */
@@ -269,9 +280,9 @@ static void sum_columns(struct rwl_pass *pass, uint32_t worker, const struct rwl
         pass->x[at + i] += parts[i];
 }
 
-static void sum(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
-                const struct rwl_layer *layer)
+void rwl_sparse_sum(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
 {
+    const struct rwl_layer *layer = &pass->model->weights.layers[number];
     const size_t width = pass->model->hparams.width;
     const size_t shares = pass->row_count == 1 ? 2 * (size_t)pass->threads : 1;
     size_t columns = (size_t)rwl_align_up((width + shares - 1) / shares, RWL_GROUP_COLUMNS);
@@ -285,26 +296,4 @@ static void sum(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
         sum_columns(pass, worker, layer, i / pieces, first, left < columns ? left : columns);
     }
     rwl_pool_barrier(pool);
-}
-
-void rwl_sparse_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
-{
-    const struct rwl_layer *layer = &pass->model->weights.layers[number];
-    struct rwl_plan plan = { 0 };
-
-    if (worker == 0)
-        rwl_pass_tally(pass, worker, number)->rows += pass->row_count;
-    if (!layer->neurons.tensor)
-        rwl_plan_projection(
-            pass, &plan, &layer->ffn_key, pass->shifted[RWL_MIX_K],
-            (struct rwl_job){ .unary = RWL_UNARY_RELU_SQUARE, .out = pass->ffn_key });
-    if (layer->ffn_receptance.up.data)
-        rwl_plan_projection(pass, &plan, &layer->ffn_receptance, pass->shifted[RWL_MIX_R],
-                            (struct rwl_job){ .unary = RWL_UNARY_SIGMOID, .out = pass->ffn_gate });
-    rwl_plan_run(pass, pool, worker, &plan);
-    if (layer->neurons.tensor)
-        predict(pass, pool, worker, number);
-    else
-        find_all_active(pass, pool, worker, number);
-    sum(pass, pool, worker, layer);
 }

@@ -8,30 +8,33 @@
 #include "engine/forward.h"
 
 #include <math.h>
-#include <string.h>
 
 enum { BLOCK_CHANNELS = 64 }; /* a piece of the recurrence without heads */
 
 /* Phase 1: layer norm and token shift. */
-static void shift_rows(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
-                       uint32_t number)
+static void shift_row(struct rwl_pass *pass, uint32_t worker, uint32_t number, uint32_t row)
 {
     const struct rwl_layer *layer = &pass->model->weights.layers[number];
     const size_t width = pass->model->hparams.width;
     const bool mixed_later = layer->maa_w1.data; /* v6: only x_x now */
+    float *delta = rwl_pass_own(pass, worker, pass->delta) + row * width;
+    const float *now, *before;
 
-    for (uint32_t row; (row = rwl_pool_take(pool)) < pass->row_count;) {
-        const float *now, *before;
-        rwl_forward_norm_row(pass, worker, row, layer->ln1_weight, layer->ln1_bias,
-                             rwl_state_att_shift(pass->rows[row].state, number), &now, &before);
-        for (int mix = 0; mix < RWL_MIX_COUNT; mix++)
-            if (layer->att_mix[mix] && (!mixed_later || mix == RWL_MIX_X))
-                pass->kernels.shift(width, now, before, layer->att_mix[mix],
-                                    pass->shifted[mix] + row * width);
-        for (size_t i = 0; mixed_later && i < width; i++)
-            pass->delta[row * width + i] = before[i] - now[i];
-    }
-    rwl_pool_barrier(pool);
+    rwl_forward_norm_row(pass, worker, row, layer->ln1_weight, layer->ln1_bias,
+                         rwl_state_att_shift(pass->rows[row].state, number), &now, &before);
+    for (int mix = 0; mix < RWL_MIX_COUNT; mix++)
+        if (layer->att_mix[mix] && (!mixed_later || mix == RWL_MIX_X))
+            pass->kernels.shift(width, now, before, layer->att_mix[mix],
+                                rwl_pass_own(pass, worker, pass->shifted[mix]) + row * width);
+    for (size_t i = 0; mixed_later && i < width; i++)
+        delta[i] = before[i] - now[i];
+}
+
+/* The input of a projection. v6 makes most of them together, in one row. */
+static const float *input_of(const struct rwl_pass *pass, uint32_t worker,
+                             const struct rwl_layer *layer, enum rwl_mix mix)
+{
+    return layer->maa_w1.data ? pass->shifted[mix] : rwl_pass_own(pass, worker, pass->shifted[mix]);
 }
 
 /* v6: x_s = xn + (xp - xn) * (maa_s + W2_s tanh(W1 x_x)_s), s of w, k, v, r, g. */
@@ -45,7 +48,7 @@ static void mix_low_rank(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t 
 
     inner.count = 1;
     inner.jobs[0] = (struct rwl_job){ .matrix = layer->maa_w1,
-                                      .in = pass->shifted[RWL_MIX_X],
+                                      .in = rwl_pass_own(pass, worker, pass->shifted[RWL_MIX_X]),
                                       .in_stride = width,
                                       .unary = RWL_UNARY_TANH,
                                       .out = pass->hidden,
@@ -61,8 +64,8 @@ static void mix_low_rank(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t 
                                           .in = pass->hidden + s * rank,
                                           .in_stride = pass->hidden_width,
                                           .bias = layer->att_mix[order[s]],
-                                          .gate = pass->delta,
-                                          .base = pass->xn,
+                                          .gate = rwl_pass_own(pass, worker, pass->delta),
+                                          .base = rwl_pass_own(pass, worker, pass->xn),
                                           .out = pass->shifted[order[s]],
                                           .out_stride = width };
     }
@@ -70,10 +73,10 @@ static void mix_low_rank(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t 
 }
 
 static void add_lora(struct rwl_pass *pass, struct rwl_plan *plan, const struct rwl_lora *lora,
-                     enum rwl_mix mix, enum rwl_unary inner, enum rwl_unary outer, float *out)
+                     const float *in, enum rwl_unary inner, enum rwl_unary outer, float *out)
 {
     if (lora->w1.data)
-        rwl_plan_lora(pass, plan, &lora->w1, &lora->w2, pass->shifted[mix], inner,
+        rwl_plan_lora(pass, plan, &lora->w1, &lora->w2, in, inner,
                       (struct rwl_job){ .bias = lora->base, .unary = outer, .out = out });
 }
 
@@ -90,21 +93,27 @@ static void project(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worke
     const struct rwl_layer *layer = &pass->model->weights.layers[number];
     const struct rwl_arch_traits *traits = pass->model->traits;
     struct rwl_plan plan = { 0 };
+    const float *in[RWL_MIX_COUNT];
 
-    rwl_plan_projection(pass, &plan, &layer->receptance, pass->shifted[RWL_MIX_R],
+    for (int mix = 0; mix < RWL_MIX_COUNT; mix++)
+        in[mix] = input_of(pass, worker, layer, (enum rwl_mix)mix);
+    rwl_plan_projection(pass, &plan, &layer->receptance, in[RWL_MIX_R],
                         (struct rwl_job){ .unary = traits->receptance, .out = pass->r });
-    rwl_plan_projection(pass, &plan, &layer->key, pass->shifted[RWL_MIX_K],
+    rwl_plan_projection(pass, &plan, &layer->key, in[RWL_MIX_K],
                         (struct rwl_job){ .out = pass->k });
-    rwl_plan_projection(pass, &plan, &layer->value, pass->shifted[RWL_MIX_V],
+    rwl_plan_projection(pass, &plan, &layer->value, in[RWL_MIX_V],
                         (struct rwl_job){ .out = values_of(pass, number) });
     if (layer->gate.up.data)
-        rwl_plan_projection(pass, &plan, &layer->gate, pass->shifted[RWL_MIX_G],
+        rwl_plan_projection(pass, &plan, &layer->gate, in[RWL_MIX_G],
                             (struct rwl_job){ .unary = RWL_UNARY_SILU, .out = pass->g });
-    add_lora(pass, &plan, &layer->decay_lora, RWL_MIX_W, RWL_UNARY_TANH, traits->decay, pass->w);
-    add_lora(pass, &plan, &layer->iclr_lora, RWL_MIX_A, RWL_UNARY_NONE, RWL_UNARY_SIGMOID, pass->a);
-    add_lora(pass, &plan, &layer->value_lora, RWL_MIX_V, RWL_UNARY_NONE, RWL_UNARY_SIGMOID,
+    add_lora(pass, &plan, &layer->decay_lora, in[RWL_MIX_W], RWL_UNARY_TANH, traits->decay,
+             pass->w);
+    add_lora(pass, &plan, &layer->iclr_lora, in[RWL_MIX_A], RWL_UNARY_NONE, RWL_UNARY_SIGMOID,
+             pass->a);
+    add_lora(pass, &plan, &layer->value_lora, in[RWL_MIX_V], RWL_UNARY_NONE, RWL_UNARY_SIGMOID,
              pass->v_mix);
-    add_lora(pass, &plan, &layer->gate_lora, RWL_MIX_G, RWL_UNARY_SIGMOID, RWL_UNARY_NONE, pass->g);
+    add_lora(pass, &plan, &layer->gate_lora, in[RWL_MIX_G], RWL_UNARY_SIGMOID, RWL_UNARY_NONE,
+             pass->g);
     rwl_plan_run(pass, pool, worker, &plan);
 }
 
@@ -237,27 +246,16 @@ static void recur(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t number)
     rwl_pool_barrier(pool);
 }
 
-/* Keeps each state's last xn for its next step. */
-static void keep_shift(struct rwl_pass *pass, uint32_t worker, uint32_t number)
-{
-    const size_t width = pass->model->hparams.width;
-
-    for (uint32_t row = worker; row < pass->row_count; row += pass->threads)
-        if (pass->rows[row].last)
-            memcpy(rwl_state_att_shift(pass->rows[row].state, number), pass->xn + row * width,
-                   width * sizeof(float));
-}
-
 void rwl_time_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
 {
     const struct rwl_layer *layer = &pass->model->weights.layers[number];
     struct rwl_plan plan = { 0 };
 
-    shift_rows(pass, pool, worker, number);
-    keep_shift(pass, worker, number);
+    rwl_forward_shift(pass, pool, worker, number, shift_row);
     if (layer->maa_w1.data)
         mix_low_rank(pass, pool, worker, layer);
     project(pass, pool, worker, number);
+    rwl_forward_keep(pass, worker, number, rwl_state_att_shift);
     recur(pass, pool, number);
     rwl_plan_projection(pass, &plan, &layer->output, pass->y,
                         (struct rwl_job){ .base = pass->x, .out = pass->x });

@@ -185,6 +185,15 @@ bool rwl_report_figure(const struct rwl_report *report, const struct rwl_evaluat
     return false;
 }
 
+void rwl_report_print_figure(enum rwl_figure figure, double value, int width,
+                             struct rwl_buffer *out)
+{
+    const int digits = rwl_figures[figure].digits;
+    if (fabs(value) < 0.5 * pow(10, -digits)) /* no -0.00 */
+        value = 0;
+    rwl_buffer_printf(out, "%*.*f", width, digits, value);
+}
+
 bool rwl_report_has(const struct rwl_report *report, enum rwl_figure figure)
 {
     double value;
@@ -229,10 +238,12 @@ static void print_row(const struct rwl_report *report, enum rwl_figure figure,
         const struct rwl_evaluation *model = &report->models[i];
         int width = column_width(model);
         double value;
-        if (rwl_report_figure(report, model, figure, &value))
-            rwl_buffer_printf(out, " %*.*f", width - 1, row->digits, value);
-        else
+        if (rwl_report_figure(report, model, figure, &value)) {
+            rwl_buffer_text(out, " ");
+            rwl_report_print_figure(figure, value, width - 1, out);
+        } else {
             rwl_buffer_printf(out, "%*s", width, "-");
+        }
     }
     rwl_buffer_text(out, "\n");
 }

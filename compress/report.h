@@ -75,6 +75,9 @@ extern const struct rwl_figure_row rwl_figures[RWL_FIGURE_COUNT];
 /* A model's figure in its row's unit; false where it was not measured. */
 bool rwl_report_figure(const struct rwl_report *report, const struct rwl_evaluation *model,
                        enum rwl_figure figure, double *ret_value);
+/* Appends it as its row says, at least width wide. */
+void rwl_report_print_figure(enum rwl_figure figure, double value, int width,
+                             struct rwl_buffer *out);
 /* Whether any model has it. */
 bool rwl_report_has(const struct rwl_report *report, enum rwl_figure figure);
 /* Of one layer, the shares of its neurons that were read and that fired; NAN: not counted. All are

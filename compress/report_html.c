@@ -91,7 +91,7 @@ static void print_value(const struct rwl_report *report, const struct rwl_evalua
 {
     double value;
     if (rwl_report_figure(report, model, figure, &value))
-        rwl_buffer_printf(out, "%.*f", rwl_figures[figure].digits, value);
+        rwl_report_print_figure(figure, value, 0, out);
     else
         rwl_buffer_text(out, "&ndash;");
 }
@@ -192,7 +192,16 @@ static bool is_base(const struct rwl_report *report, const struct rwl_evaluation
     return report->base_path && strcmp(model->path, report->base_path) == 0;
 }
 
-/* One figure against another; a plot says something from two points on. */
+/* A plot says something from two points on, if they are not all at one height. */
+static bool is_telling(const struct rwl_plot *plot)
+{
+    for (size_t i = 1; i < plot->count; i++)
+        if (plot->points[i].y != plot->points[0].y)
+            return true;
+    return false;
+}
+
+/* One figure against another. */
 static void print_plot(const struct rwl_report *report, enum rwl_figure figure_x,
                        enum rwl_figure figure_y, const char *title, const char *caption,
                        struct rwl_buffer *out)
@@ -221,7 +230,7 @@ static void print_plot(const struct rwl_report *report, enum rwl_figure figure_x
     if (!has_base && plot.count < RWL_PLOT_POINTS && base_figure(report, figure_x, &base.x) &&
         base_figure(report, figure_y, &base.y))
         plot.points[plot.count++] = base;
-    if (plot.count < 2)
+    if (!is_telling(&plot))
         return;
     rwl_buffer_printf(out, "<h2>%s</h2>\n<figure>\n", title);
     rwl_plot_print(&plot, out);
@@ -279,15 +288,30 @@ static void print_layers(const struct rwl_report *report, bool active, const cha
         free(values[--plot.count]);
 }
 
+/* Whether some model reads more neurons than are active. */
+static bool reads_more(const struct rwl_report *report)
+{
+    for (size_t i = 0; i < report->count; i++) {
+        const struct rwl_layer_activity *ffn = &report->models[i].speed.activity.ffn;
+        if (ffn->read != ffn->active)
+            return true;
+    }
+    return false;
+}
+
 static void print_activity(const struct rwl_report *report, struct rwl_buffer *out)
 {
-    print_layers(report, false, "FFN neurons read in each layer",
-                 "Less is better. Models whose layers are all dense read all and are not shown.",
-                 out);
-    print_layers(report, true, "FFN neurons active in each layer",
-                 "What fired of all neurons: no model need read more than that. A dense layer does "
-                 "not count them.",
-                 out);
+    print_layers(
+        report, false, "FFN neurons read in each layer",
+        "Less is better; what is active must be read. Models whose layers are all dense read "
+        "all and are not shown.",
+        out);
+    if (reads_more(report))
+        print_layers(
+            report, true, "FFN neurons active in each layer",
+            "What fired of all neurons: no model need read more than that. A dense layer does "
+            "not count them.",
+            out);
 }
 
 /* ---- details ---- */

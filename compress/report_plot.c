@@ -109,7 +109,7 @@ static bool overlap(const struct box *a, const struct box *b)
     return a->x0 < b->x1 && b->x0 < a->x1 && a->y0 < b->y1 && b->y0 < a->y1;
 }
 
-enum { SIDES = 8, GRID_X = 10, GRID_Y = 4 };
+enum { SIDES = 8, GRID_X = 10, GRID_Y = 4, APART = 6 };
 
 /* Where a label's box would be near its point: right, left, above, below, then at the corners. */
 static struct box beside(double x, double y, double width, int side)
@@ -123,26 +123,28 @@ static struct box beside(double x, double y, double width, int side)
     return (struct box){ x0, y0, x0 + width, y0 + FONT };
 }
 
-/* taken: boxes of the points, then of the labels placed before. */
-static bool is_free(const struct box *box, const struct box *taken, size_t taken_count)
+/* taken: boxes of the points, then of the labels placed before, which must be a space apart. */
+static bool is_free(const struct box *box, const struct box *taken, size_t taken_count,
+                    size_t points)
 {
+    const struct box wide = { box->x0 - APART, box->y0, box->x1 + APART, box->y1 };
     if (box->x0 < LEFT || box->x1 > WIDTH || box->y0 < 0 || box->y1 > HEIGHT - BOTTOM)
         return false;
     for (size_t i = 0; i < taken_count; i++)
-        if (overlap(box, &taken[i]))
+        if (overlap(i < points ? box : &wide, &taken[i]))
             return false;
     return true;
 }
 
 /* The free place beside the point or, when there is none, the nearest in the whole plot. */
 static struct box place_label(double x, double y, double width, const struct box *taken,
-                              size_t taken_count)
+                              size_t taken_count, size_t points)
 {
     struct box nearest = beside(x, y, width, 0);
     double least = INFINITY;
     for (int side = 0; side < SIDES; side++) {
         struct box box = beside(x, y, width, side);
-        if (is_free(&box, taken, taken_count))
+        if (is_free(&box, taken, taken_count, points))
             return box;
     }
     for (double y0 = 0; y0 + FONT <= HEIGHT - BOTTOM; y0 += GRID_Y)
@@ -150,7 +152,7 @@ static struct box place_label(double x, double y, double width, const struct box
             struct box box = { x0, y0, x0 + width, y0 + FONT };
             double dx = x < x0 ? x0 - x : x > box.x1 ? x - box.x1 : 0;
             double distance = hypot(dx, y0 + FONT / 2.0 - y);
-            if (distance < least && is_free(&box, taken, taken_count)) {
+            if (distance < least && is_free(&box, taken, taken_count, points)) {
                 least = distance;
                 nearest = box;
             }
@@ -220,7 +222,7 @@ void rwl_plot_print(const struct rwl_plot *plot, struct rwl_buffer *out)
     for (size_t i = 0; i < plot->count; i++) {
         double x = (taken[i].x0 + taken[i].x1) / 2, y = (taken[i].y0 + taken[i].y1) / 2;
         double width = letter * (double)strlen(plot->points[i].label);
-        taken[taken_count] = place_label(x, y, width, taken, taken_count);
+        taken[taken_count] = place_label(x, y, width, taken, taken_count, plot->count);
         print_leader(x, y, &taken[taken_count++], out);
     }
     for (size_t i = 0; i < plot->count; i++) {

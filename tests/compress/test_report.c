@@ -192,6 +192,12 @@ START_TEST(test_report_text)
     rwl_buffer_append(&out, "", 1);
     ck_assert_ptr_nonnull(strstr(out.data, "10.0000 500000"));
     rwl_buffer_clear(&out);
+    report.models[0].text.loss = 200 * log(8.0) - 1e-9; /* not -0.00 */
+    report.models[1].text.loss = 200 * log(7.9);
+    rwl_report_print_text(&report, &out);
+    rwl_buffer_append(&out, "", 1);
+    ck_assert_ptr_nonnull(strstr(out.data, "  0.00       -1.25\n"));
+    rwl_buffer_clear(&out);
     report.models[1].text = (struct rwl_perplexity){ 0 };
     rwl_report_print_text(&report, &out);
     rwl_buffer_append(&out, "", 1);

@@ -88,7 +88,7 @@ expect 1 'not the model|is missing' import-state "$models/base.pth" "$demo" "$fo
 expect 0 'blocks.N.att.time_state' import-state --help
 
 expect 2 'needs --output FILE or --dry-run' compress "$demo"
-expect 2 'none of q8' compress "$demo" -o "$folder/x.rwkvl" --preset q9
+expect 2 'none of exact' compress "$demo" -o "$folder/x.rwkvl" --preset q9
 expect 1 'cannot create' compress "$demo" -o "$folder/no/x.rwkvl"
 expect 2 'none of keep' compress "$demo" --dry-run --head q5
 expect 0 '^ffn.value.weight f16 +3145728  ffn.value.rows q4r +884736 +6$' \

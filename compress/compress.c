@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "compress/calibration.h"
 #include "compress/compress_write.h"
+#include "compress/rank_search.h"
 #include "engine/model.h"
 #include "engine/pool.h"
 
@@ -17,10 +18,8 @@
 
 /* In this order: a pass leaves alone what one before it has changed. */
 static rwl_compress_pass_fn *const passes[] = {
-    rwl_compress_value_rows,
-    rwl_compress_head_planes,
-    rwl_compress_matrices,
-    rwl_compress_embedding,
+    rwl_compress_low_rank, rwl_compress_value_rows, rwl_compress_head_planes,
+    rwl_compress_matrices, rwl_compress_embedding,
 };
 
 /* ---- the plan ---- */
@@ -145,6 +144,8 @@ void rwl_compress_plan_destroy(struct rwl_compress_plan *plan)
     if (!plan)
         return;
     rwl_arena_finish(&plan->arena);
+    rwl_rank_choices_finish(plan->ranks, plan->rank_count);
+    free(plan->ranks);
     free(plan->changes);
     free(plan);
 }

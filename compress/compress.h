@@ -47,10 +47,12 @@ struct rwl_compress_choices {
     enum rwl_ffn_mode ffn_mode; /* exact where the width is no multiple of 32 and bits are wanted,
                                    or a matrix is in low-rank form: dense there */
     uint32_t planes;            /* predicted: bits of the key matrix that a guess reads, 1 or 2 */
+    double low_rank; /* part of the projections' parameters that pairs of thin matrices may take
+                        in their place; 0 or 1: they stay as they are */
     enum rwl_head_mode head_mode;
-    uint32_t head_planes;       /* planes: bits of the head that estimates read, 1 or 2 */
-    double head_divergence;     /* planes: KL divergence from the whole head, nats at most */
-    double recall;              /* predicted: part of the FFN's output that guesses must keep */
+    uint32_t head_planes;   /* planes: bits of the head that estimates read, 1 or 2 */
+    double head_divergence; /* planes: KL divergence from the whole head, nats at most */
+    double recall;          /* predicted: part of the FFN's output that guesses must keep */
 };
 
 /* A name for a set of choices. */

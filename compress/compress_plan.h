@@ -21,6 +21,7 @@
 #include "compress/compress.h"
 
 struct rwl_change;
+struct rwl_rank_choice;
 struct rwl_tensor_need;
 struct rwl_work;
 
@@ -54,7 +55,9 @@ struct rwl_compress_plan {
     uint32_t count;
     struct rwl_metadata metadata; /* of the new file; tensors when all passes are done */
     struct rwl_arena arena;
-    uint64_t total; /* bytes of all new tensors */
+    uint64_t total;                /* bytes of all new tensors */
+    struct rwl_rank_choice *ranks; /* [rank_count], of pass_low_rank.c */
+    uint32_t rank_count;
 };
 
 /* The change that copies the tensor of this name, or NULL. */
@@ -83,8 +86,8 @@ enum rwl_encoding rwl_bits_rows(enum rwl_bits bits, enum rwl_encoding kept);
 
 /* The passes, each in its file pass_*.c. */
 typedef int rwl_compress_pass_fn(struct rwl_compress_plan *plan, struct rwl_error *err);
-rwl_compress_pass_fn rwl_compress_value_rows, rwl_compress_head_planes, rwl_compress_matrices,
-    rwl_compress_embedding;
+rwl_compress_pass_fn rwl_compress_low_rank, rwl_compress_value_rows, rwl_compress_head_planes,
+    rwl_compress_matrices, rwl_compress_embedding;
 
 /* The encoder of changes that no pass has touched. */
 rwl_encode_fn rwl_encode_copy;

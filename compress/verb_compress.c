@@ -19,7 +19,7 @@ struct options {
     bool calibrate;
     struct rwl_str head_mode;
     int64_t head_planes, calibration_tokens, threads;
-    double head_divergence;
+    double low_rank, head_divergence;
     bool dry_run, quiet;
 };
 #define BITS "keep|q8|q4"
@@ -36,6 +36,10 @@ static const struct rwl_field rows[] = {
     RWL_STR(S, projections, .choices = BITS,
             .doc = "Matrices of the time mix, and the channel mix's receptance: with 8 or 4 bits "
                    "a number in groups of 32, or as they are."),
+    RWL_F64(S, low_rank, .min = 0, .max = 1,
+            .doc = "Put pairs of thin matrices in the place of those of the time mix, which take "
+                   "this part of their parameters in all. Ranks are chosen by measuring the loss "
+                   "on the text of --calibration, which takes a while. 0 or 1: do not."),
     RWL_STR(S, loras, .choices = BITS, .doc = "Small matrices beside them, likewise."),
     RWL_STR(S, ffn, .choices = BITS, .doc = "Key and value of the channel mix, likewise."),
     RWL_STR(S, ffn_mode, .choices = MODES,
@@ -98,14 +102,15 @@ static struct rwl_compress_choices choose(const struct options *options)
     choose_mode(&options->ffn_mode, &choices.ffn_mode);
     choose_bits(&options->head, &choices.head);
     choose_bits(&options->embedding, &choices.embedding);
+    if (options->low_rank > 0)
+        choices.low_rank = options->low_rank;
     if (options->head_mode.size)
         choices.head_mode =
             strcmp(options->head_mode.data, "planes") == 0 ? RWL_HEAD_PLANES : RWL_HEAD_WHOLE;
     if (options->head_planes || !choices.head_planes)
         choices.head_planes = options->head_planes == 2 ? 2 : 1;
     if (options->head_divergence > 0 || !(choices.head_divergence > 0))
-        choices.head_divergence =
-            options->head_divergence > 0 ? options->head_divergence : 0.002;
+        choices.head_divergence = options->head_divergence > 0 ? options->head_divergence : 0.002;
     return choices;
 }
 

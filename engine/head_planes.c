@@ -98,11 +98,13 @@ static void read_rows(struct rwl_pass *pass, uint32_t worker, uint32_t i, const 
     const uint32_t place = pass->model->hparams.layers;
     const void *rows[BATCH_ROWS];
 
-    if (!pass->logits_full[i] && rwl_weight_store_caches(pass->store, place, pass->logits_count))
+    if (!pass->logits_full[i] && rwl_weight_store_caches(pass->store, place, pass->logits_count)) {
         rwl_weight_store_head(pass->store, tokens, count, pass->step, rows);
-    else
+    } else {
         for (uint32_t r = 0; r < count; r++)
             rows[r] = (const char *)head->data + tokens[r] * row_bytes;
+        rwl_weight_store_spill(pass->store, place);
+    }
     for (uint32_t r = 0; r < count; r++)
         rwl_head_rows(pass, worker, rows[r], 1, i, &pass->logits[i][tokens[r]]);
 }

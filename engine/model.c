@@ -286,6 +286,36 @@ const struct rwl_tokenizer *rwl_model_get_tokenizer(const struct rwl_model *mode
     return model->tokenizer;
 }
 
+/* The matrix that a need is bound to, or NULL. */
+static struct rwl_matrix *matrix_of_need(struct rwl_model *model, const struct rwl_arch_walk *walk,
+                                         const struct rwl_tensor_need *need)
+{
+    char *place =
+        need->per_layer ? (char *)&model->weights.layers[walk->layer] : (char *)&model->weights;
+    switch (need->kind) {
+    case RWL_KIND_MATRIX: return (struct rwl_matrix *)(void *)(place + need->offset);
+    case RWL_KIND_PROJECTION: return &((struct rwl_projection *)(void *)(place + need->offset))->up;
+    default: return NULL;
+    }
+}
+
+int rwl_model_override(struct rwl_model *model, const struct rwl_tensor *tensor, const void *data,
+                       struct rwl_error *err)
+{
+    struct rwl_arch_walk walk = { .hparams = &model->hparams };
+    struct rwl_tensor_need need;
+
+    while (rwl_arch_next(&walk, &need)) {
+        struct rwl_matrix *matrix = matrix_of_need(model, &walk, &need);
+        if (!matrix || strcmp(need.name, tensor->name) != 0)
+            continue;
+        matrix->data = data ? data : rwl_model_file_data(model->file, tensor);
+        return 0;
+    }
+    return rwl_error_set(err, RWL_ERR_BAD_PARAM, "tensor %s: no matrix that can be overridden",
+                         tensor->name);
+}
+
 int rwl_model_lock(const struct rwl_model *model, struct rwl_error *err)
 {
     uint32_t count;

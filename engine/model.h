@@ -24,6 +24,12 @@ const struct rwl_metadata *rwl_model_get_metadata(const struct rwl_model *model)
 const struct rwl_hparams *rwl_model_get_hparams(const struct rwl_model *model);
 const struct rwl_tokenizer *rwl_model_get_tokenizer(const struct rwl_model *model);
 
+/* For trying out other weights, offline: steps use this memory, in the tensor's own encoding and
+ * shape, in the place of a matrix that is mapped; NULL: the tensor itself again. Not while a step
+ * runs. data is borrowed. RWL_ERR_BAD_PARAM: the tensor is no matrix. */
+int rwl_model_override(struct rwl_model *model, const struct rwl_tensor *tensor, const void *data,
+                       struct rwl_error *err);
+
 /* Locks in memory (mlock) what every step reads; the limit RLIMIT_MEMLOCK applies. */
 int rwl_model_lock(const struct rwl_model *model, struct rwl_error *err);
 

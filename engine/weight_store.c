@@ -339,6 +339,11 @@ static void use_mapped(struct place *place, bool all, const char *mapped, size_t
         }
 }
 
+void rwl_weight_store_spill(struct rwl_weight_store *store, uint32_t place)
+{
+    atomic_store_explicit(&store->places[place].spilled, true, memory_order_relaxed);
+}
+
 static uint64_t turn_of(const struct rwl_weight_store *store, uint32_t place, uint64_t step)
 {
     return step * (store->model->hparams.layers + (uint64_t)1) + place;

@@ -18,8 +18,12 @@
 
 /* In this order: a pass leaves alone what one before it has changed. */
 static rwl_compress_pass_fn *const passes[] = {
-    rwl_compress_low_rank, rwl_compress_value_rows, rwl_compress_head_planes,
-    rwl_compress_matrices, rwl_compress_embedding,
+    rwl_compress_low_rank,    /* projections */
+    rwl_compress_neurons,     /* FFN: predicted */
+    rwl_compress_value_rows,  /* FFN: exact */
+    rwl_compress_head_planes, /* head */
+    rwl_compress_matrices,    /* all that is left */
+    rwl_compress_embedding,
 };
 
 /* ---- the plan ---- */
@@ -68,6 +72,7 @@ static int list_tensors(struct rwl_compress_plan *plan, struct rwl_error *err)
     if (!plan->metadata.tensors)
         return fail_memory(err);
     plan->metadata.tensor_count = 0;
+    plan->total = 0;
     for (uint32_t i = 0; i < plan->count; i++) {
         struct rwl_change *change = &plan->changes[i];
         change->first = plan->metadata.tensor_count;
@@ -125,7 +130,8 @@ int rwl_compress_plan_create(const struct rwl_model *model,
     plan->choices = &options->choices;
     plan->metadata = *rwl_model_get_metadata(model);
     rwl_arena_init(&plan->arena, 0);
-    int result = copy_all(plan, err);
+    plan->layers = calloc(plan->metadata.hparams.layers, sizeof *plan->layers);
+    int result = plan->layers ? copy_all(plan, err) : fail_memory(err);
     for (size_t i = 0; i < sizeof passes / sizeof *passes && !result; i++)
         result = passes[i](plan, err);
     if (!result)
@@ -143,11 +149,22 @@ void rwl_compress_plan_destroy(struct rwl_compress_plan *plan)
 {
     if (!plan)
         return;
+    for (uint32_t i = 0; i < plan->count; i++)
+        if (plan->changes[i].prepared)
+            plan->changes[i].release(plan->changes[i].prepared);
     rwl_arena_finish(&plan->arena);
     rwl_rank_choices_finish(plan->ranks, plan->rank_count);
     free(plan->ranks);
     free(plan->changes);
+    free(plan->layers);
     free(plan);
+}
+
+const struct rwl_compress_layer *rwl_compress_plan_layers(const struct rwl_compress_plan *plan,
+                                                          uint32_t *ret_count)
+{
+    *ret_count = plan->layer_count;
+    return plan->layers;
 }
 
 const struct rwl_metadata *rwl_compress_plan_metadata(const struct rwl_compress_plan *plan)
@@ -209,6 +226,22 @@ static int calibrate(struct rwl_work *work, struct rwl_error *err)
     return result;
 }
 
+static int prepare_changes(struct rwl_work *work, struct rwl_error *err)
+{
+    struct rwl_compress_plan *plan = work->plan;
+    const struct rwl_compress_options *options = plan->options;
+    int result = 0;
+
+    for (uint32_t i = 0; i < plan->count && !result; i++) {
+        struct rwl_change *change = &plan->changes[i];
+        if (change->from_count && change->prepare)
+            result = change->prepare(work, change, err);
+        if (options->progress)
+            options->progress(options->context, "preparing", i + 1, plan->count);
+    }
+    return result ? result : list_tensors(plan, err);
+}
+
 static int write_changes(struct rwl_work *work, struct rwl_error *err)
 {
     int result = 0;
@@ -232,6 +265,8 @@ int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct 
     int result = plan->options->calibrate ? calibrate(&work, err) : 0;
     if (!result)
         result = rwl_pool_create(wanted ? wanted : cpus, &work.pool, err);
+    if (!result)
+        result = prepare_changes(&work, err);
     if (!result)
         result =
             rwl_model_writer_create(path, &plan->metadata, vocabulary, size, &work.writer, err);

@@ -108,4 +108,17 @@ size_t rwl_compress_plan_lines(const struct rwl_compress_plan *plan,
 /* Writes the file; path appears when it is whole. Once a plan. */
 int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct rwl_error *err);
 
+/* What a predicted FFN does on the text that the model has read: known after rwl_compress_write. */
+struct rwl_compress_layer {
+    uint32_t layer;
+    double active;   /* of all neurons, how many fire at a token */
+    double selected; /* how many are read */
+    double found;    /* of those that fire, how many are read */
+    double recall;   /* part of the FFN's output that they give */
+    double hot;      /* how many serve 85 of 100 reads */
+};
+/* Borrowed. */
+const struct rwl_compress_layer *rwl_compress_plan_layers(const struct rwl_compress_plan *plan,
+                                                          uint32_t *ret_count);
+
 #endif

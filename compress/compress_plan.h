@@ -40,6 +40,12 @@ struct rwl_change {
     uint32_t to_count;
     uint32_t first; /* number of to[0] in the new file */
 
+    /* NULL, or called once the model has read, before the file is begun: what the metadata or the
+     * encodings depend on. It may keep what it finds in prepared, which release frees. */
+    int (*prepare)(struct rwl_work *work, struct rwl_change *change, struct rwl_error *err);
+    void (*release)(void *prepared);
+    void *prepared;
+
     /* What the encoder wishes to know (calibration.h): second moments of the sources' inputs, a
      * sample of the input of tensor `sampled`, which no other change wants one of. It must do
      * without where the user wants no calibration. */
@@ -53,7 +59,9 @@ struct rwl_compress_plan {
     const struct rwl_compress_choices *choices; /* the options' */
     struct rwl_change *changes;
     uint32_t count;
-    struct rwl_metadata metadata; /* of the new file; tensors when all passes are done */
+    struct rwl_metadata metadata;      /* of the new file; tensors when all passes are done */
+    struct rwl_compress_layer *layers; /* [L], of which layer_count are filled */
+    uint32_t layer_count;
     struct rwl_arena arena;
     uint64_t total;                /* bytes of all new tensors */
     struct rwl_rank_choice *ranks; /* [rank_count], of pass_low_rank.c */
@@ -86,8 +94,8 @@ enum rwl_encoding rwl_bits_rows(enum rwl_bits bits, enum rwl_encoding kept);
 
 /* The passes, each in its file pass_*.c. */
 typedef int rwl_compress_pass_fn(struct rwl_compress_plan *plan, struct rwl_error *err);
-rwl_compress_pass_fn rwl_compress_low_rank, rwl_compress_value_rows, rwl_compress_head_planes,
-    rwl_compress_matrices, rwl_compress_embedding;
+rwl_compress_pass_fn rwl_compress_low_rank, rwl_compress_neurons, rwl_compress_value_rows,
+    rwl_compress_head_planes, rwl_compress_matrices, rwl_compress_embedding;
 
 /* The encoder of changes that no pass has touched. */
 rwl_encode_fn rwl_encode_copy;

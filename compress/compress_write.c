@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COPY_BYTES = 1 << 20, BATCH_STRIPS = 64 };
+enum { COPY_BYTES = 1 << 20, BATCH_ROWS = 512 };
 
 int rwl_work_put(struct rwl_work *work, const struct rwl_change *change, uint32_t target,
                  uint64_t offset, const void *data, size_t size, struct rwl_error *err)
@@ -47,15 +47,6 @@ void rwl_work_release(struct rwl_work *work, const struct rwl_change *change)
         rwl_calibration_release_moments(work->calibration, change->from[i]);
     if (change->wants_sample && work->calibration)
         rwl_calibration_release_sample(work->calibration, change->sampled);
-}
-
-int rwl_work_fail_number(const struct rwl_work *work, const struct rwl_change *change,
-                         uint32_t source, enum rwl_encoding encoding, struct rwl_error *err)
-{
-    return rwl_error_set(err, RWL_ERR_BAD_FILE, "%s: tensor %s: a value is too large for %s",
-                         rwl_model_file_path(rwl_model_get_file(work->plan->model)),
-                         rwl_plan_source(work->plan, change, source)->name,
-                         rwl_encoding_name(encoding));
 }
 
 int rwl_encode_copy(struct rwl_work *work, const struct rwl_change *change, struct rwl_error *err)
@@ -112,33 +103,25 @@ void rwl_float_rows_load(const struct rwl_float_rows *rows, uint64_t row, size_t
 
 /* ---- encoding ---- */
 
-/* Rows of one tensor being encoded. */
+/* Rows being encoded, a strip of 8 at a time. */
 struct encoding {
     enum rwl_encoding encoding;
     const struct rwl_float_rows *rows;
     const float *feedback;
-    size_t strip_bytes;
-    uint8_t *bytes;       /* [BATCH_STRIPS][strip_bytes] */
-    float *values;        /* [threads][2][8][columns]: a worker's strip, and its spare */
-    uint64_t first_strip; /* of the batch */
-    uint32_t strips;
-    atomic_bool failed; /* a number is not finite, or too large */
+    uint8_t *bytes;
+    float *values; /* [threads][2][8][columns]: a worker's strip, and its spare */
+    atomic_bool failed;
 };
 
-/* Bytes of rows of a strip. */
-static uint64_t strip_bytes(enum rwl_encoding encoding, size_t rows, size_t columns)
+uint64_t rwl_float_rows_bytes(enum rwl_encoding encoding, uint64_t rows, size_t columns)
 {
     switch (encoding) {
-    case RWL_ENCODING_F32: return (uint64_t)rows * columns * 4;
-    case RWL_ENCODING_F16: return (uint64_t)rows * columns * 2;
-    default: return rwl_quantised_bytes(encoding, rows, columns);
+    case RWL_ENCODING_F32: return rows * columns * 4;
+    case RWL_ENCODING_F16: return rows * columns * 2;
+    case RWL_ENCODING_Q8R:
+    case RWL_ENCODING_Q4R: return rows * rwl_row_bytes(encoding, columns);
+    default: return rwl_strips(rows) * rwl_strip_bytes(encoding, columns);
     }
-}
-
-static size_t strip_rows(const struct encoding *work, uint64_t strip)
-{
-    const uint64_t left = work->rows->rows - strip * RWL_STRIP_ROWS;
-    return left < RWL_STRIP_ROWS ? (size_t)left : RWL_STRIP_ROWS;
 }
 
 static bool all_finite(const float *values, size_t count)
@@ -149,61 +132,71 @@ static bool all_finite(const float *values, size_t count)
     return true;
 }
 
-/* Numbers may be infinite after narrowing as they may have been before. */
 static void narrow(const float *values, size_t count, uint8_t *ret_bytes)
 {
     for (size_t i = 0; i < count; i++)
         rwl_store_u16(ret_bytes + 2 * i, rwl_float16_narrow(values[i]));
 }
 
-static bool encode_strip(const struct encoding *work, uint64_t strip, float *values,
-                         uint8_t *ret_bytes)
+static bool encode_strip(const struct encoding *work, uint64_t strip, float *values)
 {
-    const size_t columns = work->rows->columns, rows = strip_rows(work, strip);
+    const uint64_t first = strip * RWL_STRIP_ROWS, left = work->rows->rows - first;
+    const size_t columns = work->rows->columns;
+    const size_t rows = left < RWL_STRIP_ROWS ? (size_t)left : RWL_STRIP_ROWS;
+    uint8_t *bytes = work->bytes + rwl_float_rows_bytes(work->encoding, first, columns);
 
-    rwl_float_rows_load(work->rows, strip * RWL_STRIP_ROWS, rows, values);
+    rwl_float_rows_load(work->rows, first, rows, values);
     if (!all_finite(values, rows * columns))
         return false;
     switch (work->encoding) {
-    case RWL_ENCODING_F32: memcpy(ret_bytes, values, rows * columns * 4); return true;
-    case RWL_ENCODING_F16: narrow(values, rows * columns, ret_bytes); return true;
+    case RWL_ENCODING_F32: memcpy(bytes, values, rows * columns * 4); return true;
+    case RWL_ENCODING_F16: narrow(values, rows * columns, bytes); return true;
     default:
         return rwl_quantise_strip(work->encoding, values, rows, columns, work->feedback,
-                                  values + RWL_STRIP_ROWS * columns, ret_bytes);
+                                  values + RWL_STRIP_ROWS * columns, bytes);
     }
 }
 
 /* rwl_pool_fn; arg: struct encoding. */
-static void encode_batch(struct rwl_pool *pool, uint32_t worker, void *arg)
+static void encode_strips(struct rwl_pool *pool, uint32_t worker, void *arg)
 {
     struct encoding *work = arg;
     float *values = work->values + worker * 2 * RWL_STRIP_ROWS * work->rows->columns;
 
-    for (uint32_t i; (i = rwl_pool_take(pool)) < work->strips;)
-        if (!encode_strip(work, work->first_strip + i, values, work->bytes + i * work->strip_bytes))
+    for (uint64_t strip; (strip = rwl_pool_take(pool)) < rwl_strips(work->rows->rows);)
+        if (!encode_strip(work, strip, values))
             atomic_store(&work->failed, true);
 }
 
-static int encode_strips(struct rwl_work *work, const struct rwl_change *change, uint32_t target,
-                         uint64_t first_row, struct encoding *encoding, struct rwl_error *err)
+int rwl_float_rows_encode(struct rwl_pool *pool, const struct rwl_float_rows *rows,
+                          enum rwl_encoding encoding, const float *feedback, uint8_t *ret_bytes,
+                          struct rwl_error *err)
 {
-    const uint64_t strips = rwl_strips(encoding->rows->rows), bytes = encoding->strip_bytes;
-    uint64_t offset = first_row / RWL_STRIP_ROWS * bytes;
-    int result = 0;
+    struct encoding work = {
+        .encoding = encoding,
+        .rows = rows,
+        .feedback = feedback,
+        .bytes = ret_bytes,
+        .values =
+            malloc(2 * RWL_STRIP_ROWS * rows->columns * sizeof(float) * rwl_pool_threads(pool)),
+    };
+    if (!work.values)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory to compress");
+    rwl_pool_run(pool, encode_strips, &work);
+    free(work.values);
+    return atomic_load(&work.failed)
+               ? rwl_error_set(err, RWL_ERR_BAD_FILE, "a value is too large for %s",
+                               rwl_encoding_name(encoding))
+               : 0;
+}
 
-    for (uint64_t at = 0; at < strips && !result; at += encoding->strips) {
-        encoding->first_strip = at;
-        encoding->strips = strips - at < BATCH_STRIPS ? (uint32_t)(strips - at) : BATCH_STRIPS;
-        rwl_pool_run(work->pool, encode_batch, encoding);
-        if (atomic_load(&encoding->failed))
-            return rwl_work_fail_number(work, change, 0, encoding->encoding, err);
-        const uint64_t last = at + encoding->strips - 1;
-        const uint64_t size =
-            (last - at) * bytes +
-            strip_bytes(encoding->encoding, strip_rows(encoding, last), encoding->rows->columns);
-        result = rwl_work_put(work, change, target, offset, encoding->bytes, (size_t)size, err);
-        offset += size;
-    }
+int rwl_work_name(const struct rwl_work *work, const struct rwl_change *change, uint32_t source,
+                  int result, struct rwl_error *err)
+{
+    if (result == RWL_ERR_BAD_FILE)
+        rwl_error_prefix(err, "%s: tensor %s",
+                         rwl_model_file_path(rwl_model_get_file(work->plan->model)),
+                         rwl_plan_source(work->plan, change, source)->name);
     return result;
 }
 
@@ -212,24 +205,22 @@ int rwl_work_encode(struct rwl_work *work, const struct rwl_change *change, uint
                     struct rwl_error *err)
 {
     const enum rwl_encoding to = change->to[target].encoding;
-    const size_t columns = rows->columns;
-    struct encoding encoding = {
-        .encoding = to,
-        .rows = rows,
-        .feedback = feedback,
-        .strip_bytes = (size_t)strip_bytes(to, RWL_STRIP_ROWS, columns),
-    };
-    int result = 0;
+    uint64_t offset = rwl_float_rows_bytes(to, first_row, rows->columns), size;
+    struct rwl_float_rows batch = *rows;
+    uint8_t *bytes = malloc((size_t)rwl_float_rows_bytes(to, BATCH_ROWS, rows->columns));
+    int result = bytes ? 0 : rwl_error_set(err, RWL_ERR_NOMEM, "no memory to compress");
 
     assert(first_row % RWL_STRIP_ROWS == 0);
-    encoding.bytes = malloc(BATCH_STRIPS * encoding.strip_bytes);
-    encoding.values =
-        malloc(2 * RWL_STRIP_ROWS * columns * sizeof(float) * rwl_pool_threads(work->pool));
-    if (encoding.bytes && encoding.values)
-        result = encode_strips(work, change, target, first_row, &encoding, err);
-    else
-        result = rwl_error_set(err, RWL_ERR_NOMEM, "no memory to compress");
-    free(encoding.bytes);
-    free(encoding.values);
+    for (uint64_t at = 0; at < rows->rows && !result; at += batch.rows, offset += size) {
+        batch.first = rows->first + at;
+        batch.rows = rows->rows - at < BATCH_ROWS ? rows->rows - at : BATCH_ROWS;
+        size = rwl_float_rows_bytes(to, batch.rows, rows->columns);
+        result =
+            rwl_work_name(work, change, 0,
+                          rwl_float_rows_encode(work->pool, &batch, to, feedback, bytes, err), err);
+        if (!result)
+            result = rwl_work_put(work, change, target, offset, bytes, (size_t)size, err);
+    }
+    free(bytes);
     return result;
 }

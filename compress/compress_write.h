@@ -25,9 +25,9 @@ struct rwl_work {
 int rwl_work_put(struct rwl_work *work, const struct rwl_change *change, uint32_t target,
                  uint64_t offset, const void *data, size_t size, struct rwl_error *err);
 
-/* Says that a number of a source is too large for an encoding, or not finite. */
-int rwl_work_fail_number(const struct rwl_work *work, const struct rwl_change *change,
-                         uint32_t source, enum rwl_encoding encoding, struct rwl_error *err);
+/* Returns result; of RWL_ERR_BAD_FILE the line begins with the file and the source. */
+int rwl_work_name(const struct rwl_work *work, const struct rwl_change *change, uint32_t source,
+                  int result, struct rwl_error *err);
 
 /* F of the moments of source i's input (quantise.h), or NULL where there are none. The moments are
  * used up. */
@@ -46,13 +46,21 @@ struct rwl_float_rows {
 /* The rows of a mapped tensor. */
 struct rwl_float_rows rwl_work_rows(const struct rwl_work *work, const struct rwl_change *change,
                                     uint32_t source);
+uint64_t rwl_float_rows_bytes(enum rwl_encoding encoding, uint64_t rows, size_t columns);
 void rwl_float_rows_load(const struct rwl_float_rows *rows, uint64_t row, size_t count,
                          float *ret_values);
 
 /*
+ * Encodes all the rows; feedback: F of the moments of what the matrix is multiplied with
+ * (quantise.h), or NULL. RWL_ERR_BAD_FILE: a number is not finite, or too large.
+ */
+int rwl_float_rows_encode(struct rwl_pool *pool, const struct rwl_float_rows *rows,
+                          enum rwl_encoding encoding, const float *feedback, uint8_t *ret_bytes,
+                          struct rwl_error *err);
+
+/*
  * Encodes rows as rows first_row, first_row + 1, ... of tensor `target` of a change and puts them.
- * first_row is a multiple of 8. feedback: F of the moments of what the matrix is multiplied with,
- * or NULL.
+ * first_row is a multiple of 8.
  */
 int rwl_work_encode(struct rwl_work *work, const struct rwl_change *change, uint32_t target,
                     uint64_t first_row, const struct rwl_float_rows *rows, const float *feedback,

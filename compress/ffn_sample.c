@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { BLOCK = 128, CHUNK_NEURONS = 64 };
+enum { CHUNK_NEURONS = 64 };
 
 struct rwl_ffn_sample {
     const uint16_t *inputs;
@@ -22,11 +22,13 @@ struct rwl_ffn_sample {
     struct rwl_pool *pool;
     struct rwl_kernels kernels;
     struct rwl_ffn_block block;
-    float *x, *product; /* [BLOCK][C], [BLOCK][F] */
+    uint16_t *kept; /* [count][F], of the first kept_count inputs; NULL: nothing is */
+    size_t kept_count;
+    float *x, *product; /* [block][C], [block][F] */
 };
 
 int rwl_ffn_sample_create(const uint16_t *inputs, size_t count, const void *key, bool key_is_f16,
-                          size_t neurons, size_t columns, struct rwl_pool *pool,
+                          size_t neurons, size_t columns, bool keep, struct rwl_pool *pool,
                           struct rwl_ffn_sample **ret_sample, struct rwl_error *err)
 {
     struct rwl_ffn_sample *sample = calloc(1, sizeof *sample);
@@ -40,12 +42,13 @@ int rwl_ffn_sample_create(const uint16_t *inputs, size_t count, const void *key,
             .neurons = neurons,
             .columns = columns,
             .pool = pool,
-            .x = malloc(BLOCK * columns * sizeof(float)),
-            .product = malloc(BLOCK * neurons * sizeof(float)),
+            .kept = keep ? malloc(count * neurons * sizeof(uint16_t)) : NULL,
+            .x = malloc(RWL_FFN_BLOCK * columns * sizeof(float)),
+            .product = malloc(RWL_FFN_BLOCK * neurons * sizeof(float)),
         };
         rwl_kernels_init(&sample->kernels, rwl_cpu_detect());
     }
-    if (!sample || !sample->x || !sample->product) {
+    if (!sample || !sample->x || !sample->product || (keep && !sample->kept)) {
         rwl_ffn_sample_destroy(sample);
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for a sample of neurons");
     }
@@ -57,9 +60,20 @@ void rwl_ffn_sample_destroy(struct rwl_ffn_sample *sample)
 {
     if (!sample)
         return;
+    free(sample->kept);
     free(sample->x);
     free(sample->product);
     free(sample);
+}
+
+size_t rwl_ffn_sample_count(const struct rwl_ffn_sample *sample)
+{
+    return sample->count;
+}
+
+const uint16_t *rwl_ffn_sample_inputs(const struct rwl_ffn_sample *sample)
+{
+    return sample->inputs;
 }
 
 /* rwl_pool_fn; arg: struct rwl_ffn_sample. */
@@ -77,6 +91,21 @@ static void multiply(struct rwl_pool *pool, uint32_t worker, void *arg)
     }
 }
 
+/* Products come rounded to f16 the first time too. */
+static void keep_or_load(struct rwl_ffn_sample *sample)
+{
+    uint16_t *kept = sample->kept + sample->next * sample->neurons;
+    const size_t count = sample->block.count * sample->neurons;
+
+    if (sample->next >= sample->kept_count) {
+        for (size_t i = 0; i < count; i++)
+            kept[i] = rwl_float16_narrow(sample->product[i]);
+        sample->kept_count = sample->next + sample->block.count;
+    }
+    for (size_t i = 0; i < count; i++)
+        sample->product[i] = rwl_float16_widen(kept[i]);
+}
+
 bool rwl_ffn_sample_next(struct rwl_ffn_sample *sample, struct rwl_ffn_block *ret_block)
 {
     const size_t left = sample->count - sample->next;
@@ -87,15 +116,18 @@ bool rwl_ffn_sample_next(struct rwl_ffn_sample *sample, struct rwl_ffn_block *re
     }
     sample->block = (struct rwl_ffn_block){
         .first = sample->next,
-        .count = left < BLOCK ? left : BLOCK,
+        .count = left < RWL_FFN_BLOCK ? left : RWL_FFN_BLOCK,
         .x = sample->x,
         .key = sample->product,
     };
     const uint16_t *inputs = sample->inputs + sample->next * sample->columns;
     for (size_t i = 0; i < sample->block.count * sample->columns; i++)
         sample->x[i] = rwl_float16_widen(inputs[i]);
+    if (sample->next >= sample->kept_count)
+        rwl_pool_run(sample->pool, multiply, sample);
+    if (sample->kept)
+        keep_or_load(sample);
     sample->next += sample->block.count;
-    rwl_pool_run(sample->pool, multiply, sample);
     *ret_block = sample->block;
     return true;
 }
@@ -110,7 +142,7 @@ struct fired {
 };
 
 struct summing {
-    struct fired tokens[BLOCK];
+    struct fired tokens[RWL_FFN_BLOCK];
     size_t count;
     float *h;
 };
@@ -159,14 +191,14 @@ int rwl_ffn_sample_moments(struct rwl_ffn_sample *sample, float **ret_moments,
 {
     const size_t n = sample->neurons;
     struct summing *sum = calloc(1, sizeof *sum);
-    uint32_t *neurons = malloc(BLOCK * n * sizeof *neurons);
-    float *outputs = malloc(BLOCK * n * sizeof *outputs);
+    uint32_t *neurons = malloc(RWL_FFN_BLOCK * n * sizeof *neurons);
+    float *outputs = malloc(RWL_FFN_BLOCK * n * sizeof *outputs);
     float *h = calloc(n * (n + 1) / 2, sizeof *h);
     const bool ok = sum && neurons && outputs && h;
 
     if (ok) {
         sum->h = h;
-        for (size_t t = 0; t < BLOCK; t++)
+        for (size_t t = 0; t < RWL_FFN_BLOCK; t++)
             sum->tokens[t] =
                 (struct fired){ .neurons = neurons + t * n, .outputs = outputs + t * n };
         sum_blocks(sample, sum);

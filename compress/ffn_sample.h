@@ -15,17 +15,23 @@ struct rwl_error;
 struct rwl_ffn_sample;
 struct rwl_pool;
 
+enum { RWL_FFN_BLOCK = 128 }; /* inputs of a block, at most */
+
 struct rwl_ffn_block {
     size_t first, count;
     const float *x;   /* [count][C] inputs */
     const float *key; /* [count][F]: W_k x, of which neurons fire that are above zero */
 };
 
-/* inputs: [count][C] f16, key: [F][C] f32 or f16; both borrowed. */
+/* inputs: [count][C] f16, key: [F][C] f32 or f16; both borrowed. keep: products are kept, as f16,
+ * so that only the first time through computes them: 2 count F bytes. */
 int rwl_ffn_sample_create(const uint16_t *inputs, size_t count, const void *key, bool key_is_f16,
-                          size_t neurons, size_t columns, struct rwl_pool *pool,
+                          size_t neurons, size_t columns, bool keep, struct rwl_pool *pool,
                           struct rwl_ffn_sample **ret_sample, struct rwl_error *err);
 void rwl_ffn_sample_destroy(struct rwl_ffn_sample *sample);
+
+size_t rwl_ffn_sample_count(const struct rwl_ffn_sample *sample);
+const uint16_t *rwl_ffn_sample_inputs(const struct rwl_ffn_sample *sample); /* as given */
 
 /* The next block, until the one after; false after the last, and the first comes next. */
 bool rwl_ffn_sample_next(struct rwl_ffn_sample *sample, struct rwl_ffn_block *ret_block);

@@ -35,7 +35,7 @@ static int find_feedback(struct rwl_work *work, const struct rwl_change *change,
     int result =
         rwl_ffn_sample_create(inputs, count, rwl_model_file_data(rwl_model_get_file(model), key),
                               key->encoding == RWL_ENCODING_F16, neurons, (size_t)key->shape[1],
-                              work->pool, &sample, err);
+                              false, work->pool, &sample, err);
     if (result)
         return result;
     result = rwl_ffn_sample_moments(sample, ret_factor, err);
@@ -57,7 +57,10 @@ static int quantise_rows(struct rwl_work *work, const struct rwl_change *change,
 
     if (!result && !rwl_value_rows_quantise(work->pool, to->encoding, rows, count, columns, factor,
                                             bytes, (size_t)rwl_row_bytes(to->encoding, columns)))
-        result = rwl_work_fail_number(work, change, 0, to->encoding, err);
+        result = rwl_work_name(work, change, 0,
+                               rwl_error_set(err, RWL_ERR_BAD_FILE, "a value is too large for %s",
+                                             rwl_encoding_name(to->encoding)),
+                               err);
     if (!result)
         result = rwl_work_put(work, change, 0, 0, bytes, (size_t)to->size, err);
     free(factor);
@@ -74,7 +77,7 @@ static int encode_value_rows(struct rwl_work *work, const struct rwl_change *cha
                                    .columns = (size_t)value.rows };
     float *transposed;
 
-    int result = rwl_value_rows_transpose(&value, &transposed, err);
+    int result = rwl_value_rows_transpose(&value, NULL, &transposed, err);
     if (result)
         return result;
     rows.data = transposed;

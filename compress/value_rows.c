@@ -10,8 +10,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-int rwl_value_rows_transpose(const struct rwl_float_rows *value, float **ret_rows,
-                             struct rwl_error *err)
+int rwl_value_rows_transpose(const struct rwl_float_rows *value, const uint32_t *place,
+                             float **ret_rows, struct rwl_error *err)
 {
     const size_t width = (size_t)value->rows, neurons = value->columns;
     float *rows = malloc(width * neurons * sizeof *rows);
@@ -20,7 +20,7 @@ int rwl_value_rows_transpose(const struct rwl_float_rows *value, float **ret_row
     for (size_t c = 0; rows && row && c < width; c++) {
         rwl_float_rows_load(value, c, 1, row);
         for (size_t f = 0; f < neurons; f++)
-            rows[f * width + c] = row[f];
+            rows[(place ? place[f] : f) * width + c] = row[f];
     }
     free(row);
     if (!rows || !row) {

@@ -8,9 +8,9 @@
 
 #include "compress/compress_write.h"
 
-/* [F][C] floats, malloc'd, of a mapped matrix [C][F]. */
-int rwl_value_rows_transpose(const struct rwl_float_rows *value, float **ret_rows,
-                             struct rwl_error *err);
+/* [F][C] floats, malloc'd, of a matrix [C][F]: the column of neuron f is row place[f]; NULL: f. */
+int rwl_value_rows_transpose(const struct rwl_float_rows *value, const uint32_t *place,
+                             float **ret_rows, struct rwl_error *err);
 
 /*
  * Encodes rows [count][columns] as q8r or q4r, row f at bytes + f * stride; bytes are zero before.

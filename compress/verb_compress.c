@@ -11,11 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36 };
+enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36, DEFAULT_PLANES = 2 };
+static const double DEFAULT_RECALL = 0.995;
 
 struct options {
     struct rwl_str output, preset, calibration;
     struct rwl_str projections, loras, ffn, ffn_mode, head, embedding;
+    int64_t ffn_planes;
+    double recall;
     bool calibrate;
     struct rwl_str head_mode;
     int64_t head_planes, calibration_tokens, threads;
@@ -23,7 +26,7 @@ struct options {
     bool dry_run, quiet;
 };
 #define BITS "keep|q8|q4"
-#define MODES "dense|exact"
+#define MODES "dense|exact|predicted"
 #define S struct options
 static const struct rwl_field rows[] = {
     RWL_STR(S, output, .letter = 'o', .doc = "The file to write; needed unless it is a dry run."),
@@ -44,7 +47,14 @@ static const struct rwl_field rows[] = {
     RWL_STR(S, ffn, .choices = BITS, .doc = "Key and value of the channel mix, likewise."),
     RWL_STR(S, ffn_mode, .choices = MODES,
             .doc = "dense: both matrices are read whole. exact: of the value matrix only the "
-                   "columns of neurons that fire are read, and nothing else changes."),
+                   "columns of neurons that fire are read, and nothing else changes. predicted: "
+                   "neurons that may fire are chosen by estimates, before either matrix is read."),
+    RWL_I64(S, ffn_planes, .max = 2,
+            .doc = "Bits of each number of the key matrix that estimates of a predicted FFN use, "
+                   "1 or 2. 0: the preset's choice, or 2."),
+    RWL_F64(S, recall, .max = 0.99999,
+            .doc = "Part of its output that a predicted FFN must keep. 0: the preset's choice, or "
+                   "0.995."),
     RWL_STR(S, head, .choices = BITS, .doc = "The output matrix, likewise."),
     RWL_STR(S, head_mode, .choices = "whole|planes",
             .doc = "whole: all of the output matrix is read for every token. planes: one or two "
@@ -68,7 +78,7 @@ static const struct rwl_field rows[] = {
     RWL_I64(S, threads, .min = 0, .max = 256,
             .doc = "Threads that compute; 0: one a CPU. The file is the same with any number."),
     RWL_BOOL(S, dry_run, .doc = "Print what would become of the tensors and write nothing."),
-    RWL_BOOL(S, quiet, .doc = "No progress bar."),
+    RWL_BOOL(S, quiet, .doc = "No progress bar, and no table of a predicted FFN."),
     { 0 },
 };
 #undef S
@@ -111,6 +121,12 @@ static struct rwl_compress_choices choose(const struct options *options)
         choices.head_planes = options->head_planes == 2 ? 2 : 1;
     if (options->head_divergence > 0 || !(choices.head_divergence > 0))
         choices.head_divergence = options->head_divergence > 0 ? options->head_divergence : 0.002;
+    if (options->ffn_planes)
+        choices.planes = (uint32_t)options->ffn_planes;
+    if (options->recall > 0)
+        choices.recall = options->recall;
+    choices.planes = choices.planes ? choices.planes : DEFAULT_PLANES;
+    choices.recall = choices.recall > 0 ? choices.recall : DEFAULT_RECALL;
     return choices;
 }
 
@@ -176,6 +192,20 @@ static int print_plan(const struct rwl_compress_plan *plan, struct rwl_error *er
     return rwl_tool_finish_output(err);
 }
 
+/* What was measured of a predicted FFN, in percent. */
+static void print_layers(const struct rwl_compress_plan *plan)
+{
+    uint32_t count;
+    const struct rwl_compress_layer *layers = rwl_compress_plan_layers(plan, &count);
+
+    if (count)
+        printf("layer   fire   read  of those that fire  of the output  serve 85 %% of reads\n");
+    for (uint32_t i = 0; i < count; i++)
+        printf("%5u %6.2f %6.2f %19.2f %14.3f %20.1f\n", layers[i].layer, 100 * layers[i].active,
+               100 * layers[i].selected, 100 * layers[i].found, 100 * layers[i].recall,
+               100 * layers[i].hot);
+}
+
 /* ---- the verb ---- */
 
 static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
@@ -212,6 +242,10 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
         result = options->dry_run ? print_plan(plan, err)
                                   : rwl_compress_write(plan, options->output.data, err);
     rwl_progress_clear(&progress);
+    if (!result && !options->dry_run && !options->quiet) {
+        print_layers(plan);
+        result = rwl_tool_finish_output(err);
+    }
     rwl_compress_plan_destroy(plan);
     rwl_model_close(model);
     free(text);

@@ -22,7 +22,7 @@ fail() {
 made() {
     for threads in 1 2; do
         tool compress "$base" -o "$folder/made$threads" --threads $threads \
-            --calibration-tokens 70 "$@" 2>"$folder/error" ||
+            --calibration-tokens 70 --quiet "$@" 2>"$folder/error" ||
             fail "$base $*: $(cat "$folder/error")"
     done
     cmp "$folder/made1" "$folder/made2" || fail "$base $*: threads change the file"
@@ -54,6 +54,14 @@ for version in 4 5.1 5.2 5.2-x058 5.2-x059 6 7; do
     case $version in
     5.2-x05? | [67]) has 'blocks.0.ffn.value.rows +q8r ' && has 'emb.weight +q8r ' ;;
     *) has 'blocks.0.ffn.value.weight +q8 ' && has 'emb.weight +f(16|32) ' ;;
+    esac
+    made --preset exact --ffn-mode predicted --ffn-planes 1
+    has 'blocks.1.ffn.neurons +f(16|32) '
+    has 'blocks.1.ffn.predictor.planes +p1 '
+    made --preset q4 --ffn-mode predicted --recall 0.9
+    case $version in
+    5.2-x05? | [67]) has 'blocks.0.ffn.neurons +q4r ' && has 'blocks.0.ffn.predictor.planes +p2 ' ;;
+    *) has 'blocks.0.ffn.value.weight +q4 ' ;;
     esac
     made --preset q4 --loras q8
     case $version in

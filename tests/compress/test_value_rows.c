@@ -51,9 +51,9 @@ static void finish(void)
 static struct rwl_ffn_sample *sample_of(struct rwl_pool *workers)
 {
     struct rwl_ffn_sample *sample;
-    ck_assert_int_eq(
-        rwl_ffn_sample_create(inputs, TOKENS, key, false, NEURONS, INPUTS, workers, &sample, &err),
-        0);
+    ck_assert_int_eq(rwl_ffn_sample_create(inputs, TOKENS, key, false, NEURONS, INPUTS, false,
+                                           workers, &sample, &err),
+                     0);
     return sample;
 }
 

@@ -18,18 +18,21 @@
 #include <string.h>
 
 enum {
-    ROW_ALIGNMENT = 64,
-    MAX_DOUBLINGS = 512,
+    DATA_ALIGNMENT = 64,
+    ROW_ALIGNMENT = 16,
+    MAX_DOUBLINGS = 64,
     BATCH = 64,   /* rows looked up at once */
     SAMPLES = 24, /* slots that are looked at for one to give up */
 };
 
-#define NO_ROW UINT64_MAX
+enum { NO_ROW = UINT32_MAX };
 
+/* Small, as rows may be. */
 struct slot {
-    uint64_t key;  /* source << 32 | row */
-    uint64_t turn; /* of the last use */
-    double credit;
+    uint32_t row;
+    uint16_t source;
+    uint32_t turn; /* of the last use, its low bits */
+    float credit;
 };
 
 struct rwl_row_cache {
@@ -41,8 +44,8 @@ struct rwl_row_cache {
     uint32_t slot_count, filled, hand;
     uint64_t origin;     /* the turn in which a use was worth 1 */
     uint64_t worth_turn; /* the turn in which it is worth this */
-    double worth;
-    uint64_t uses, misses;
+    float worth;
+    uint64_t misses;
     uint32_t mask;   /* of the table's places */
     uint32_t *table; /* numbers of slots + 1, 0: nothing */
     struct slot *slots;
@@ -60,10 +63,11 @@ static bool allocate(struct rwl_row_cache *cache)
         places *= 2;
     if (!rwl_mul_u64(cache->stride, cache->slot_count, &size) || size > SIZE_MAX / 2)
         return false;
+    size = rwl_align_up(size, DATA_ALIGNMENT);
     cache->mask = places - 1;
     cache->table = calloc(places, sizeof(*cache->table));
     cache->slots = calloc(cache->slot_count, sizeof(*cache->slots));
-    cache->data = aligned_alloc(ROW_ALIGNMENT, (size_t)size);
+    cache->data = aligned_alloc(DATA_ALIGNMENT, (size_t)size);
     cache->bytes =
         (size_t)size + places * sizeof(*cache->table) + cache->slot_count * sizeof(*cache->slots);
     return cache->table && cache->slots && cache->data;
@@ -109,18 +113,22 @@ void rwl_row_cache_destroy(struct rwl_row_cache *cache)
 
 /* ---- the table ---- */
 
-/* Where the search for a key starts: Fibonacci hashing. */
-static uint32_t home_of(const struct rwl_row_cache *cache, uint64_t key)
+/* Where the search for a row starts: Fibonacci hashing. */
+static uint32_t home_of(const struct rwl_row_cache *cache, uint32_t source, uint32_t row)
 {
+    const uint64_t key = (uint64_t)source << 32 | row;
     return (uint32_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32) & cache->mask;
 }
 
-/* The place of a key, or the empty one where it would stand. */
-static uint32_t find_place(const struct rwl_row_cache *cache, uint64_t key)
+/* The place of a row, or the empty one where it would stand. */
+static uint32_t find_place(const struct rwl_row_cache *cache, uint32_t source, uint32_t row)
 {
-    uint32_t place = home_of(cache, key);
-    while (cache->table[place] && cache->slots[cache->table[place] - 1].key != key)
-        place = (place + 1) & cache->mask;
+    uint32_t place = home_of(cache, source, row);
+    for (; cache->table[place]; place = (place + 1) & cache->mask) {
+        const struct slot *slot = &cache->slots[cache->table[place] - 1];
+        if (slot->row == row && slot->source == source)
+            break;
+    }
     return place;
 }
 
@@ -131,7 +139,8 @@ static void empty_place(struct rwl_row_cache *cache, uint32_t place)
         next = (next + 1) & cache->mask;
         if (!cache->table[next])
             break;
-        const uint32_t home = home_of(cache, cache->slots[cache->table[next] - 1].key);
+        const struct slot *slot = &cache->slots[cache->table[next] - 1];
+        const uint32_t home = home_of(cache, slot->source, slot->row);
         if (((next - home) & cache->mask) >= ((next - place) & cache->mask)) {
             cache->table[place] = cache->table[next];
             place = next;
@@ -143,43 +152,43 @@ static void empty_place(struct rwl_row_cache *cache, uint32_t place)
 /* ---- slots ---- */
 
 /* What a use is worth in this turn. */
-static double worth_in(struct rwl_row_cache *cache, uint64_t turn)
+static float worth_in(struct rwl_row_cache *cache, uint64_t turn)
 {
     if (turn == cache->worth_turn)
         return cache->worth;
     double doublings = (double)(turn - cache->origin) / cache->half_life;
     if (doublings > MAX_DOUBLINGS) {
         for (uint32_t i = 0; i < cache->filled; i++)
-            cache->slots[i].credit *= exp2(-doublings);
+            cache->slots[i].credit *= (float)exp2(-doublings);
         cache->origin = turn;
         doublings = 0;
     }
     cache->worth_turn = turn;
-    cache->worth = exp2(doublings);
+    cache->worth = (float)exp2(doublings);
     return cache->worth;
 }
 
 static void use(struct rwl_row_cache *cache, struct slot *slot, uint64_t turn)
 {
-    slot->turn = turn;
+    slot->turn = (uint32_t)turn;
     if (cache->half_life > 0)
         slot->credit += worth_in(cache, turn);
-    else
-        slot->credit = (double)++cache->uses;
 }
 
 /* The slot that matters least, of some or of all, among those not used in this turn; NULL if all
  * that were looked at are, as where a turn needs more rows than there are slots. */
 static struct slot *find_victim(struct rwl_row_cache *cache, uint64_t turn)
 {
-    const bool all = cache->half_life <= 0;
-    const uint32_t samples = all || cache->slot_count < SAMPLES ? cache->slot_count : SAMPLES;
+    const bool by_age = cache->half_life <= 0;
+    const uint32_t samples = by_age || cache->slot_count < SAMPLES ? cache->slot_count : SAMPLES;
     struct slot *victim = NULL;
 
     for (uint32_t i = 0; i < samples; i++) {
         struct slot *slot = &cache->slots[cache->hand];
         cache->hand = cache->hand + 1 < cache->slot_count ? cache->hand + 1 : 0;
-        if (slot->turn != turn && (!victim || slot->credit < victim->credit))
+        if (slot->turn != (uint32_t)turn &&
+            (!victim || (by_age ? (uint32_t)turn - slot->turn > (uint32_t)turn - victim->turn
+                                : slot->credit < victim->credit)))
             victim = slot;
     }
     return victim;
@@ -194,11 +203,11 @@ static struct slot *take_slot(struct rwl_row_cache *cache, uint64_t turn)
         slot = &cache->slots[cache->filled++];
     } else {
         slot = find_victim(cache, turn);
-        if (slot && slot->key != NO_ROW)
-            empty_place(cache, find_place(cache, slot->key));
+        if (slot && slot->row != NO_ROW)
+            empty_place(cache, find_place(cache, slot->source, slot->row));
     }
     if (slot)
-        *slot = (struct slot){ .key = NO_ROW };
+        *slot = (struct slot){ .row = NO_ROW };
     return slot;
 }
 
@@ -207,11 +216,6 @@ static struct slot *take_slot(struct rwl_row_cache *cache, uint64_t turn)
 static char *data_of(const struct rwl_row_cache *cache, const struct slot *slot)
 {
     return cache->data + (size_t)(slot - cache->slots) * cache->stride;
-}
-
-static uint64_t key_of(uint32_t source, uint32_t row)
-{
-    return (uint64_t)source << 32 | row;
 }
 
 /* Reads a row into a slot, which then is the row's. */
@@ -229,8 +233,9 @@ static int fill(struct rwl_row_cache *cache, uint32_t number, uint32_t row, stru
         return status;
     pthread_mutex_lock(&cache->lock);
     cache->misses++;
-    slot->key = key_of(number, row);
-    cache->table[find_place(cache, slot->key)] = (uint32_t)(slot - cache->slots) + 1;
+    slot->source = (uint16_t)number;
+    slot->row = row;
+    cache->table[find_place(cache, number, row)] = (uint32_t)(slot - cache->slots) + 1;
     pthread_mutex_unlock(&cache->lock);
     return 0;
 }
@@ -244,7 +249,7 @@ static int get(struct rwl_row_cache *cache, uint32_t source, const uint32_t *row
 
     pthread_mutex_lock(&cache->lock);
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t number = cache->table[find_place(cache, key_of(source, rows[i]))];
+        const uint32_t number = cache->table[find_place(cache, source, rows[i])];
         struct slot *slot =
             number ? &cache->slots[number - 1] : (missing[i] = take_slot(cache, turn));
         if (slot)

@@ -27,9 +27,9 @@ struct rwl_row_source {
 struct rwl_row_cache_options {
     const struct rwl_model_file *file;    /* outlives the cache, and so do tensors */
     const struct rwl_row_source *sources; /* [source_count], copied */
-    uint32_t source_count;
-    uint32_t slots;   /* at least 1 */
-    double half_life; /* in turns; 0: least recently used */
+    uint32_t source_count;                /* at most 65536 */
+    uint32_t slots;                       /* at least 1 */
+    double half_life;                     /* in turns; 0: least recently used */
 };
 
 int rwl_row_cache_create(const struct rwl_row_cache_options *options,

@@ -498,6 +498,9 @@ int rwl_head_clusters_create(const struct rwl_head_sample *sample,
                              const struct rwl_head_options *options, struct rwl_pool *pool,
                              struct rwl_clustered_head **ret_clusters, struct rwl_error *err)
 {
+    if (sample->count == 0)
+        return rwl_error_set(err, RWL_ERR_BAD_PARAM,
+                             "there are no tokens to learn the head's clusters from");
     struct clustering work = {
         .sample = sample,
         .options = options,

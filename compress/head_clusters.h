@@ -23,7 +23,7 @@ struct rwl_head_sample {
     enum rwl_encoding encoding; /* f32 or f16 */
     uint32_t vocab, width;
     const float *inputs; /* [count][width] */
-    uint32_t count;      /* 1 or more; the last eighth is held out for the estimates */
+    uint32_t count;      /* the last eighth is held out for the estimates */
 };
 
 /* How many clusters a token reads: likeliest first, until their probability reaches p_min; at
@@ -62,6 +62,7 @@ struct rwl_clustered_head {
     struct rwl_head_estimate estimates[RWL_HEAD_ESTIMATES];
 };
 
+/* Without inputs fails with RWL_ERR_BAD_PARAM: the text for calibration was too short. */
 int rwl_head_clusters_create(const struct rwl_head_sample *sample,
                              const struct rwl_head_options *options, struct rwl_pool *pool,
                              struct rwl_clustered_head **ret_clusters, struct rwl_error *err);

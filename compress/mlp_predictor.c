@@ -371,6 +371,8 @@ int rwl_mlp_predictor_create(const struct rwl_mlp_sample *sample, struct rwl_poo
                              void *context, struct rwl_mlp_predictor **ret_predictor,
                              struct rwl_error *err)
 {
+    if (sample->count == 0)
+        return rwl_error_set(err, RWL_ERR_BAD_PARAM, "there are no tokens to learn neurons from");
     struct training work = {
         .sample = sample,
         .predictor = calloc(1, sizeof *work.predictor),

@@ -23,7 +23,7 @@ struct rwl_mlp_sample {
     const float *inputs; /* [count][width]: x_k */
     const uint8_t
         *fires;     /* [count][ceil(neurons / 8)]: bit f mod 8 of byte f / 8: does neuron f? */
-    uint32_t count; /* 1 or more; the last fifth is held out for what it finds */
+    uint32_t count; /* the last fifth is held out for what it finds */
     uint32_t width, neurons;
 };
 
@@ -40,7 +40,7 @@ struct rwl_mlp_predictor {
 void rwl_mlp_label(const void *key, enum rwl_encoding encoding, uint32_t neurons, uint32_t width,
                    const float *inputs, uint32_t count, struct rwl_pool *pool, uint8_t *ret_fires);
 
-/* progress: NULL, or called on the caller's thread. */
+/* Without inputs fails with RWL_ERR_BAD_PARAM. progress: NULL, or called on the caller's thread. */
 int rwl_mlp_predictor_create(const struct rwl_mlp_sample *sample, struct rwl_pool *pool,
                              void (*progress)(void *context, uint64_t done, uint64_t total),
                              void *context, struct rwl_mlp_predictor **ret_predictor,

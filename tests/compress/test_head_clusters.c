@@ -4,7 +4,7 @@
  * somewhere once, that scores come near the truth, that the estimates are what a pass by the
  * rule of docs/model-format.md gives, and that threads change nothing.
  */
-#include "compress/balanced_clusters.h"
+#include "base/error.h"
 #include "compress/head_clusters.h"
 #include "compress/head_scores.h"
 #include "compress/training.h"
@@ -330,6 +330,22 @@ START_TEST(all_clusters_read_lose_nothing)
 }
 END_TEST
 
+START_TEST(nothing_to_learn_from)
+{
+    struct planted planted = plant(100, 8, 1, 7);
+    const struct rwl_head_options options = { .rows = 8, .rule = { 0.5f, 1, ALL } };
+    struct rwl_pool *pool = make_pool(1);
+    struct rwl_clustered_head *clusters = NULL;
+
+    planted.sample.count = 0;
+    ck_assert_int_eq(rwl_head_clusters_create(&planted.sample, &options, pool, &clusters, NULL),
+                     RWL_ERR_BAD_PARAM);
+    ck_assert_ptr_null(clusters);
+    rwl_pool_destroy(pool);
+    uproot(&planted);
+}
+END_TEST
+
 /* ---- scores ---- */
 
 enum { SCORE_INPUTS = 2000, SCORE_WIDTH = 12, SCORE_CLUSTERS = 20 };
@@ -445,6 +461,7 @@ int main(void)
     tcase_add_test(tests, threads_and_encodings_change_nothing);
     tcase_add_loop_test(tests, estimates_are_those_of_a_pass, 0, COUNT_OF(rule_cases));
     tcase_add_test(tests, all_clusters_read_lose_nothing);
+    tcase_add_test(tests, nothing_to_learn_from);
     tcase_add_test(tests, scores_come_near_the_truth);
     tcase_add_test(tests, progress_comes_to_its_end);
     return run_case(tests);

@@ -3,6 +3,7 @@
  * The small network that predicts which neurons fire: it learns what can be learnt, its labels
  * are the key matrix's, sizes of any kind are taken, and threads change nothing.
  */
+#include "base/error.h"
 #include "compress/mlp_predictor.h"
 #include "compress/training.h"
 #include "engine/float16.h"
@@ -155,6 +156,19 @@ START_TEST(sizes_of_any_kind)
 }
 END_TEST
 
+START_TEST(nothing_to_learn_from)
+{
+    const struct rwl_mlp_sample sample = { .width = 4, .neurons = 8 };
+    struct rwl_pool *pool = make_pool(1);
+    struct rwl_mlp_predictor *predictor = NULL;
+
+    ck_assert_int_eq(rwl_mlp_predictor_create(&sample, pool, NULL, NULL, &predictor, NULL),
+                     RWL_ERR_BAD_PARAM);
+    ck_assert_ptr_null(predictor);
+    rwl_pool_destroy(pool);
+}
+END_TEST
+
 START_TEST(labels_are_signs_of_products)
 {
     enum { WIDTH = 19, NEURONS = 45, COUNT = 37, LABEL_BYTES = (NEURONS + 7) / 8 };
@@ -193,6 +207,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, what_can_be_learnt_is);
     tcase_add_loop_test(tests, sizes_of_any_kind, 0, COUNT_OF(size_cases));
+    tcase_add_test(tests, nothing_to_learn_from);
     tcase_add_test(tests, labels_are_signs_of_products);
     return run_case(tests);
 }

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 64, BINS = 8192, HOT_PERCENT = 85, BISECTIONS = 60 };
+enum { CHUNK = 64, BINS = 8192, BISECTIONS = 60 };
 
 /* The histogram is of logarithms in this range; what lies outside counts as at its ends. */
 static const double LOG_RANGE = 60;
@@ -219,23 +219,24 @@ static int sort_neurons(const struct choosing *c, struct rwl_neuron_choice *choi
                         struct rwl_error *err)
 {
     struct rank *ranks = malloc(c->count * sizeof *ranks);
-    uint64_t all = 0, sum = 0;
+    uint64_t *reads = malloc(c->count * sizeof *reads);
 
     choice->order = malloc(c->count * sizeof *choice->order);
-    if (!ranks || !choice->order) {
+    if (!ranks || !reads || !choice->order) {
         free(ranks);
+        free(reads);
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory to choose neurons");
     }
     for (size_t f = 0; f < c->count; f++) {
         ranks[f] = (struct rank){ c->neurons[f].read, c->neurons[f].fired, (uint32_t)f };
-        all += c->neurons[f].read;
+        reads[f] = c->neurons[f].read;
     }
     qsort(ranks, c->count, sizeof *ranks, compare_ranks);
     for (size_t i = 0; i < c->count; i++) {
         choice->order[i] = ranks[i].neuron;
-        choice->hot += sum * 100 < all * HOT_PERCENT;
-        sum += ranks[i].read;
     }
+    choice->hot = rwl_count_hot(reads, c->count);
+    free(reads);
     free(ranks);
     return 0;
 }

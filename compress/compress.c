@@ -6,6 +6,7 @@
 #include "compress/compress.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "compress/calibration.h"
 #include "compress/compress_write.h"
 #include "compress/rank_search.h"
@@ -18,11 +19,12 @@
 
 /* In this order: a pass leaves alone what one before it has changed. */
 static rwl_compress_pass_fn *const passes[] = {
-    rwl_compress_low_rank,    /* projections */
-    rwl_compress_neurons,     /* FFN: predicted */
-    rwl_compress_value_rows,  /* FFN: exact */
-    rwl_compress_head_planes, /* head */
-    rwl_compress_matrices,    /* all that is left */
+    rwl_compress_low_rank,      /* projections */
+    rwl_compress_neurons,       /* FFN: predicted */
+    rwl_compress_value_rows,    /* FFN: exact */
+    rwl_compress_head_planes,   /* head */
+    rwl_compress_head_clusters, /* head */
+    rwl_compress_matrices,      /* all that is left */
     rwl_compress_embedding,
 };
 
@@ -89,35 +91,6 @@ static int list_tensors(struct rwl_compress_plan *plan, struct rwl_error *err)
     return 0;
 }
 
-static bool wants_calibration(const struct rwl_compress_plan *plan)
-{
-    for (uint32_t i = 0; i < plan->count; i++) {
-        const struct rwl_change *change = &plan->changes[i];
-        if (change->moments[0] || change->moments[1] || change->wants_sample)
-            return true;
-    }
-    return false;
-}
-
-/* The line that says how the file was compressed. */
-static int describe(struct rwl_compress_plan *plan, struct rwl_error *err)
-{
-    const struct rwl_compress_options *options = plan->options;
-    char text[300];
-
-    int size = snprintf(text, sizeof text, "%s", options->preset);
-    if (wants_calibration(plan) && !options->calibrate)
-        size += snprintf(text + size, sizeof text - (size_t)size, ", rounded to nearest");
-    else if (wants_calibration(plan) && options->text)
-        size += snprintf(text + size, sizeof text - (size_t)size,
-                         ", calibrated on %zu bytes of text", options->text_bytes);
-    else if (wants_calibration(plan))
-        size += snprintf(text + size, sizeof text - (size_t)size,
-                         ", calibrated on text of the model's own");
-    plan->metadata.compression = rwl_arena_copy(&plan->arena, text, (size_t)size);
-    return plan->metadata.compression ? 0 : fail_memory(err);
-}
-
 int rwl_compress_plan_create(const struct rwl_model *model,
                              const struct rwl_compress_options *options,
                              struct rwl_compress_plan **ret_plan, struct rwl_error *err)
@@ -137,7 +110,7 @@ int rwl_compress_plan_create(const struct rwl_model *model,
     if (!result)
         result = list_tensors(plan, err);
     if (!result)
-        result = describe(plan, err);
+        result = rwl_plan_describe(plan, err);
     if (result)
         rwl_compress_plan_destroy(plan);
     else
@@ -255,6 +228,16 @@ static int write_changes(struct rwl_work *work, struct rwl_error *err)
     return result;
 }
 
+/* A path that cannot be written is said now, and not after minutes of calibration. */
+static int try_path(const char *path, struct rwl_error *err)
+{
+    struct rwl_file_out *out;
+    int result = rwl_file_create(path, &out, err);
+    if (!result)
+        rwl_file_abandon(out);
+    return result;
+}
+
 int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct rwl_error *err)
 {
     const uint32_t wanted = plan->options->threads, cpus = rwl_pool_cpus();
@@ -262,7 +245,9 @@ int rwl_compress_write(struct rwl_compress_plan *plan, const char *path, struct 
     size_t size;
     const void *vocabulary = rwl_model_file_vocabulary(rwl_model_get_file(plan->model), &size);
 
-    int result = plan->options->calibrate ? calibrate(&work, err) : 0;
+    int result = try_path(path, err);
+    if (!result && plan->options->calibrate)
+        result = calibrate(&work, err);
     if (!result)
         result = rwl_pool_create(wanted ? wanted : cpus, &work.pool, err);
     if (!result)

@@ -32,8 +32,9 @@ enum rwl_ffn_mode {
 };
 
 enum rwl_head_mode {
-    RWL_HEAD_WHOLE,  /* the whole matrix is read for every token */
-    RWL_HEAD_PLANES, /* one or two bits a weight estimate all logits; likely rows are read */
+    RWL_HEAD_WHOLE,    /* the whole matrix is read for every token */
+    RWL_HEAD_PLANES,   /* one or two bits a weight estimate all logits; likely rows are read */
+    RWL_HEAD_CLUSTERS, /* rows in clusters, of which the likely ones are read */
     RWL_HEAD_MODE_COUNT
 };
 
@@ -46,13 +47,15 @@ struct rwl_compress_choices {
     enum rwl_bits embedding;
     enum rwl_ffn_mode ffn_mode; /* exact where the width is no multiple of 32 and bits are wanted,
                                    or a matrix is in low-rank form: dense there */
-    uint32_t planes;            /* predicted: bits of the key matrix that a guess reads, 1 or 2 */
-    double low_rank; /* part of the projections' parameters that pairs of thin matrices may take
-                        in their place; 0 or 1: they stay as they are */
+    uint32_t ffn_planes;        /* predicted: bits of the key matrix that estimates read, 1 or 2 */
+    double recall;              /* predicted: part of the FFN's output that must be kept */
+    bool mlp;                   /* predicted: the paper's network beside the planes */
+    double low_rank; /* part of the projections' parameters that pairs of thin matrices may
+                        take in their place; 0 or 1: they stay as they are */
     enum rwl_head_mode head_mode;
-    uint32_t head_planes;   /* planes: bits of the head that estimates read, 1 or 2 */
-    double head_divergence; /* planes: KL divergence from the whole head, nats at most */
-    double recall;          /* predicted: part of the FFN's output that guesses must keep */
+    uint32_t head_planes;              /* planes: bits of the head that estimates read, 1 or 2 */
+    double head_divergence;            /* planes: KL divergence from the whole head, nats at most */
+    struct rwl_head_clusters clusters; /* clusters; rows 0: some 200 of them */
 };
 
 /* A name for a set of choices. */

@@ -81,6 +81,14 @@ enum rwl_encoding rwl_bits_rows(enum rwl_bits bits, enum rwl_encoding kept)
     return bits == RWL_BITS_8 ? RWL_ENCODING_Q8R : bits == RWL_BITS_4 ? RWL_ENCODING_Q4R : kept;
 }
 
+void rwl_plan_note_hot(struct rwl_compress_plan *plan, uint32_t neurons)
+{
+    plan->hot_neurons += neurons;
+    plan->hot_layers++;
+    plan->metadata.cache.neurons =
+        (uint32_t)((plan->hot_neurons + plan->hot_layers - 1) / plan->hot_layers);
+}
+
 /* ---- showing ---- */
 
 /* Appends "ffn.key.weight f16", after " + " if it is not the first. */

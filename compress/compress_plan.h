@@ -62,6 +62,7 @@ struct rwl_compress_plan {
     struct rwl_metadata metadata;      /* of the new file; tensors when all passes are done */
     struct rwl_compress_layer *layers; /* [L], of which layer_count are filled */
     uint32_t layer_count;
+    uint64_t hot_neurons, hot_layers; /* sum of those noted, and how many were */
     struct rwl_arena arena;
     uint64_t total;                /* bytes of all new tensors */
     struct rwl_rank_choice *ranks; /* [rank_count], of pass_low_rank.c */
@@ -92,10 +93,18 @@ const struct rwl_tensor *rwl_plan_source(const struct rwl_compress_plan *plan,
 enum rwl_encoding rwl_bits_strips(enum rwl_bits bits, enum rwl_encoding kept);
 enum rwl_encoding rwl_bits_rows(enum rwl_bits bits, enum rwl_encoding kept);
 
+/* Fills metadata.compression: in one line what the choices are and what was learnt from. */
+int rwl_plan_describe(struct rwl_compress_plan *plan, struct rwl_error *err);
+
+/* Notes for the metadata that so many of a layer's neurons serve most reads: layers' mean is kept.
+ */
+void rwl_plan_note_hot(struct rwl_compress_plan *plan, uint32_t neurons);
+
 /* The passes, each in its file pass_*.c. */
 typedef int rwl_compress_pass_fn(struct rwl_compress_plan *plan, struct rwl_error *err);
 rwl_compress_pass_fn rwl_compress_low_rank, rwl_compress_neurons, rwl_compress_value_rows,
-    rwl_compress_head_planes, rwl_compress_matrices, rwl_compress_embedding;
+    rwl_compress_head_planes, rwl_compress_head_clusters, rwl_compress_matrices,
+    rwl_compress_embedding;
 
 /* The encoder of changes that no pass has touched. */
 rwl_encode_fn rwl_encode_copy;

@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK_NEURONS = 64 };
+enum { CHUNK_NEURONS = 64, HOT_PERCENT = 85 };
 
 struct rwl_ffn_sample {
     const uint16_t *inputs;
@@ -210,4 +210,39 @@ int rwl_ffn_sample_moments(struct rwl_ffn_sample *sample, float **ret_moments,
     free(neurons);
     free(outputs);
     return ok ? 0 : rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the moments of an FFN");
+}
+
+/* ---- reads ---- */
+
+static int compare_descending(const void *left, const void *right)
+{
+    const uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return a > b ? -1 : a < b;
+}
+
+uint32_t rwl_count_hot(uint64_t *reads, size_t count)
+{
+    uint64_t all = 0, sum = 0;
+    uint32_t hot = 0;
+
+    qsort(reads, count, sizeof *reads, compare_descending);
+    for (size_t i = 0; i < count; i++)
+        all += reads[i];
+    for (; hot < count && sum * 100 < all * HOT_PERCENT; hot++)
+        sum += reads[hot];
+    return hot;
+}
+
+int rwl_ffn_sample_hot(struct rwl_ffn_sample *sample, uint32_t *ret_hot, struct rwl_error *err)
+{
+    uint64_t *fired = calloc(sample->neurons, sizeof *fired);
+
+    if (!fired)
+        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for a sample of neurons");
+    for (struct rwl_ffn_block block; rwl_ffn_sample_next(sample, &block);)
+        for (size_t i = 0; i < block.count * sample->neurons; i++)
+            fired[i % sample->neurons] += block.key[i] > 0;
+    *ret_hot = rwl_count_hot(fired, sample->neurons);
+    free(fired);
+    return 0;
 }

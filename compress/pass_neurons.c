@@ -10,9 +10,11 @@
 #include "compress/choose_neurons.h"
 #include "compress/compress_write.h"
 #include "compress/ffn_sample.h"
+#include "compress/mlp_predictor.h"
 #include "compress/moments.h"
 #include "compress/value_rows.h"
 #include "engine/arch.h"
+#include "engine/float16.h"
 #include "engine/model.h"
 #include "engine/pool.h"
 
@@ -20,13 +22,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY, VALUE };                  /* sources */
-enum { NEURONS, PLANES, THRESHOLDS }; /* targets */
+/* A threshold that nothing is above. */
+static const float NEVER = 3e38f;
+
+enum { KEY, VALUE };                              /* sources */
+enum { NEURONS, PLANES, THRESHOLDS, MLP1, MLP2 }; /* targets; the last two only where wanted */
 
 static int fail_memory(struct rwl_error *err)
 {
     return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the neurons of an FFN");
 }
+
+/* What is settled before the file is begun. */
+struct prepared {
+    struct rwl_neuron_choice *choice;
+    struct rwl_mlp_predictor *mlp; /* or NULL */
+};
 
 /* ---- before the file is begun ---- */
 
@@ -70,7 +81,6 @@ static void note(struct rwl_compress_plan *plan, const struct rwl_change *change
                  const struct rwl_neuron_choice *choice)
 {
     const uint32_t neurons = plan->metadata.hparams.ffn_width;
-    double hot = 0;
 
     plan->layers[plan->layer_count++] = (struct rwl_compress_layer){
         .layer = change->layer,
@@ -80,14 +90,39 @@ static void note(struct rwl_compress_plan *plan, const struct rwl_change *change
         .recall = choice->recall,
         .hot = (double)choice->hot / neurons,
     };
-    for (uint32_t i = 0; i < plan->layer_count; i++)
-        hot += plan->layers[i].hot;
-    plan->metadata.cache.neurons = (uint32_t)ceil(hot / plan->layer_count * neurons);
+    rwl_plan_note_hot(plan, choice->hot);
 }
 
-static void release(void *prepared)
+static void release(void *at)
 {
-    rwl_neuron_choice_destroy(prepared);
+    struct prepared *prepared = at;
+    rwl_neuron_choice_destroy(prepared->choice);
+    rwl_mlp_predictor_destroy(prepared->mlp);
+    free(prepared);
+}
+
+static int train_mlp(struct rwl_work *work, const struct rwl_change *change,
+                     const struct rwl_float_rows *key, struct rwl_mlp_predictor **ret_mlp,
+                     struct rwl_error *err)
+{
+    size_t count;
+    const uint16_t *sample = rwl_calibration_sample(work->calibration, change->sampled, &count);
+    float *inputs = malloc(count * key->columns * sizeof *inputs);
+    uint8_t *fires = calloc(count, ((size_t)key->rows + 7) / 8);
+    const struct rwl_mlp_sample learned = { inputs, fires, (uint32_t)count, (uint32_t)key->columns,
+                                            (uint32_t)key->rows };
+    int result = inputs && fires ? 0 : fail_memory(err);
+
+    if (!result) {
+        for (size_t i = 0; i < count * key->columns; i++)
+            inputs[i] = rwl_float16_widen(sample[i]);
+        rwl_mlp_label(key->data, key->encoding, learned.neurons, learned.width, inputs,
+                      learned.count, work->pool, fires);
+        result = rwl_mlp_predictor_create(&learned, work->pool, NULL, NULL, ret_mlp, err);
+    }
+    free(inputs);
+    free(fires);
+    return result;
 }
 
 static int prepare_neurons(struct rwl_work *work, struct rwl_change *change, struct rwl_error *err)
@@ -96,21 +131,25 @@ static int prepare_neurons(struct rwl_work *work, struct rwl_change *change, str
     const struct rwl_float_rows value = rwl_work_rows(work, change, VALUE);
     const struct rwl_neuron_options options = { .planes = change->to[PLANES].encoding,
                                                 .recall = work->plan->choices->recall };
-    struct rwl_neuron_choice *choice = NULL;
+    struct prepared *prepared = calloc(1, sizeof *prepared);
     struct rwl_ffn_sample *sample = NULL;
     float *lengths = NULL;
 
+    if (!prepared)
+        return fail_memory(err);
+    change->prepared = prepared;
     int result = measure_columns(&value, &lengths, err);
     if (!result)
         result = create_sample(work, change, key.data, true, &sample, err);
     if (!result)
-        result =
-            rwl_neuron_choice_create(work->pool, &key, lengths, sample, &options, &choice, err);
+        result = rwl_neuron_choice_create(work->pool, &key, lengths, sample, &options,
+                                          &prepared->choice, err);
     if (!result) {
-        change->prepared = choice;
-        note(work->plan, change, choice);
-        result = rwl_planes_reorder(&choice->planes, choice->order, err);
+        note(work->plan, change, prepared->choice);
+        result = rwl_planes_reorder(&prepared->choice->planes, prepared->choice->order, err);
     }
+    if (!result && work->plan->choices->mlp)
+        result = train_mlp(work, change, &key, &prepared->mlp, err);
     rwl_ffn_sample_destroy(sample);
     free(lengths);
     return result;
@@ -194,13 +233,13 @@ static int encode_values(struct rwl_work *work, const struct rwl_change *change,
 static int encode_keys(struct rwl_work *work, const struct rwl_change *change, uint8_t *ret_bytes,
                        struct rwl_error *err)
 {
-    const struct rwl_neuron_choice *choice = change->prepared;
+    const struct prepared *prepared = change->prepared;
     const enum rwl_encoding encoding = change->to[NEURONS].encoding;
     struct rwl_float_rows key = rwl_work_rows(work, change, KEY);
     const float *feedback =
         rwl_encoding_is_rows(encoding) ? rwl_work_feedback(work, change, KEY) : NULL;
 
-    key.order = choice->order;
+    key.order = prepared->choice->order;
     return rwl_work_name(
         work, change, KEY,
         rwl_float_rows_encode(work->pool, &key, encoding, feedback, ret_bytes, err), err);
@@ -225,11 +264,30 @@ static int put_neurons(struct rwl_work *work, const struct rwl_change *change, c
     return result;
 }
 
+static int put_mlp(struct rwl_work *work, const struct rwl_change *change,
+                   const struct prepared *prepared, struct rwl_error *err)
+{
+    struct rwl_float_rows rows = { .data = prepared->mlp->m1,
+                                   .encoding = RWL_ENCODING_F32,
+                                   .rows = RWL_MLP_HIDDEN,
+                                   .columns = (size_t)change->to[MLP1].shape[1] };
+
+    int result = rwl_work_encode(work, change, MLP1, 0, &rows, NULL, err);
+    if (result)
+        return result;
+    rows = (struct rwl_float_rows){ .data = prepared->mlp->m2,
+                                    .encoding = RWL_ENCODING_F32,
+                                    .order = prepared->choice->order,
+                                    .rows = change->to[MLP2].shape[0],
+                                    .columns = RWL_MLP_HIDDEN };
+    return rwl_work_encode(work, change, MLP2, 0, &rows, NULL, err);
+}
+
 static int put_predictor(struct rwl_work *work, const struct rwl_change *change,
                          struct rwl_error *err)
 {
-    const struct rwl_neuron_choice *choice = change->prepared;
-    const float thresholds[2] = { 0, 3e38f }; /* of the planes, of an MLP that is not there */
+    const struct prepared *prepared = change->prepared;
+    const float thresholds[2] = { 0, prepared->mlp ? prepared->mlp->threshold : NEVER };
     uint8_t bytes[sizeof thresholds];
 
     for (int i = 0; i < 2; i++) {
@@ -237,19 +295,22 @@ static int put_predictor(struct rwl_work *work, const struct rwl_change *change,
         memcpy(&bits, &thresholds[i], sizeof bits);
         rwl_store_u32(bytes + 4 * i, bits);
     }
-    int result = rwl_work_put(work, change, PLANES, 0, choice->planes.bytes,
+    int result = rwl_work_put(work, change, PLANES, 0, prepared->choice->planes.bytes,
                               (size_t)change->to[PLANES].size, err);
-    return result ? result : rwl_work_put(work, change, THRESHOLDS, 0, bytes, sizeof bytes, err);
+    if (!result)
+        result = rwl_work_put(work, change, THRESHOLDS, 0, bytes, sizeof bytes, err);
+    return result || !prepared->mlp ? result : put_mlp(work, change, prepared, err);
 }
 
 static int encode_neurons(struct rwl_work *work, const struct rwl_change *change,
                           struct rwl_error *err)
 {
+    const struct prepared *prepared = change->prepared;
     const size_t half = (size_t)(change->to[NEURONS].size / 2);
     uint8_t *keys = calloc(1, half), *values = calloc(1, half);
     struct reversed reversed = { 0 };
 
-    int result = keys && values ? reverse(change->prepared, &reversed, err) : fail_memory(err);
+    int result = keys && values ? reverse(prepared->choice, &reversed, err) : fail_memory(err);
     if (!result)
         result = encode_keys(work, change, keys, err);
     if (!result)
@@ -272,6 +333,9 @@ static int add(struct rwl_compress_plan *plan, struct rwl_change *change, int wh
 {
     struct rwl_tensor_need need;
     rwl_arch_sparse(rwl_model_get_hparams(plan->model), which, change->layer, &need);
+    for (uint32_t d = 0; d < need.dims; d++)
+        if (need.shape[d] == 0) /* the inner size of the MLP */
+            need.shape[d] = RWL_MLP_HIDDEN;
     return rwl_plan_add(plan, change, &need, encoding, err);
 }
 
@@ -293,8 +357,14 @@ static int change_layer(struct rwl_compress_plan *plan, struct rwl_change *chang
     int result = add(plan, change, RWL_SPARSE_NEURONS, rows, err);
     if (!result)
         result = add(plan, change, RWL_SPARSE_PLANES,
-                     choices->planes == 1 ? RWL_ENCODING_P1 : RWL_ENCODING_P2, err);
-    return result ? result : add(plan, change, RWL_SPARSE_THRESHOLDS, RWL_ENCODING_F32, err);
+                     choices->ffn_planes == 1 ? RWL_ENCODING_P1 : RWL_ENCODING_P2, err);
+    if (!result)
+        result = add(plan, change, RWL_SPARSE_THRESHOLDS, RWL_ENCODING_F32, err);
+    if (!result && choices->mlp)
+        result = add(plan, change, RWL_SPARSE_MLP1, RWL_ENCODING_F16, err);
+    if (!result && choices->mlp)
+        result = add(plan, change, RWL_SPARSE_MLP2, RWL_ENCODING_F16, err);
+    return result;
 }
 
 int rwl_compress_neurons(struct rwl_compress_plan *plan, struct rwl_error *err)

@@ -16,32 +16,56 @@
 
 #include <stdlib.h>
 
+enum { HINT_TOKENS = 1024 }; /* of the sample, for what prepare finds */
+
+static int create_sample(struct rwl_work *work, const struct rwl_change *change, size_t most,
+                         struct rwl_ffn_sample **ret_sample, struct rwl_error *err)
+{
+    const struct rwl_model *model = work->plan->model;
+    const struct rwl_tensor *key = &rwl_model_get_metadata(model)->tensors[change->sampled];
+    size_t count;
+    const uint16_t *inputs = rwl_calibration_sample(work->calibration, change->sampled, &count);
+
+    return rwl_ffn_sample_create(inputs, count < most ? count : most,
+                                 rwl_model_file_data(rwl_model_get_file(model), key),
+                                 key->encoding == RWL_ENCODING_F16, (size_t)key->shape[0],
+                                 (size_t)key->shape[1], false, work->pool, ret_sample, err);
+}
+
+/* How many neurons serve most reads. */
+static int prepare_rows(struct rwl_work *work, struct rwl_change *change, struct rwl_error *err)
+{
+    struct rwl_ffn_sample *sample;
+    uint32_t hot;
+
+    if (!work->calibration)
+        return 0;
+    int result = create_sample(work, change, HINT_TOKENS, &sample, err);
+    if (result)
+        return result;
+    result = rwl_ffn_sample_hot(sample, &hot, err);
+    rwl_ffn_sample_destroy(sample);
+    if (!result)
+        rwl_plan_note_hot(work->plan, hot);
+    return result;
+}
+
 /* F of the moments of what the neurons give, or NULL without calibration. */
 static int find_feedback(struct rwl_work *work, const struct rwl_change *change, float **ret_factor,
                          struct rwl_error *err)
 {
-    const struct rwl_model *model = work->plan->model;
-    const struct rwl_tensor *key = &rwl_model_get_metadata(model)->tensors[change->sampled];
-    const size_t neurons = (size_t)key->shape[0];
     struct rwl_ffn_sample *sample;
-    size_t count;
-    const uint16_t *inputs =
-        work->calibration ? rwl_calibration_sample(work->calibration, change->sampled, &count)
-                          : NULL;
 
     *ret_factor = NULL;
-    if (!inputs)
+    if (!work->calibration)
         return 0;
-    int result =
-        rwl_ffn_sample_create(inputs, count, rwl_model_file_data(rwl_model_get_file(model), key),
-                              key->encoding == RWL_ENCODING_F16, neurons, (size_t)key->shape[1],
-                              false, work->pool, &sample, err);
+    int result = create_sample(work, change, SIZE_MAX, &sample, err);
     if (result)
         return result;
     result = rwl_ffn_sample_moments(sample, ret_factor, err);
     rwl_ffn_sample_destroy(sample);
     if (!result)
-        rwl_moments_factorise(work->pool, *ret_factor, neurons);
+        rwl_moments_factorise(work->pool, *ret_factor, (size_t)change->to[0].shape[0]);
     return result;
 }
 
@@ -108,6 +132,7 @@ int rwl_compress_value_rows(struct rwl_compress_plan *plan, struct rwl_error *er
         result = rwl_plan_add(plan, change, &need,
                               rwl_bits_rows(bits, rwl_plan_source(plan, change, 0)->encoding), err);
         change->encode = encode_value_rows;
+        change->prepare = prepare_rows;
         change->wants_sample = bits != RWL_BITS_KEEP;
         change->sampled = key->from[0];
     }

@@ -11,61 +11,64 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36, DEFAULT_PLANES = 2 };
-static const double DEFAULT_RECALL = 0.995;
+enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36 };
 
 struct options {
     struct rwl_str output, preset, calibration;
-    struct rwl_str projections, loras, ffn, ffn_mode, head, embedding;
-    int64_t ffn_planes;
-    double recall;
-    bool calibrate;
-    struct rwl_str head_mode;
-    int64_t head_planes, calibration_tokens, threads;
-    double low_rank, head_divergence;
-    bool dry_run, quiet;
+    struct rwl_str projections, loras, ffn, ffn_mode, head, head_mode, embedding;
+    int64_t ffn_planes, head_planes, cluster_rows, calibration_tokens, threads;
+    double low_rank, recall, head_divergence, cluster_probability;
+    bool mlp, calibrate, dry_run, quiet;
 };
 #define BITS "keep|q8|q4"
-#define MODES "dense|exact|predicted"
 #define S struct options
 static const struct rwl_field rows[] = {
     RWL_STR(S, output, .letter = 'o', .doc = "The file to write; needed unless it is a dry run."),
-    RWL_STR(S, preset, .choices = "exact|q8|q4", .def.s = "q8",
-            .doc = "Choices for what the options from --projections to --embedding say, each of "
-                   "which changes one "
-                   "of them. exact: no number changes, --ffn-mode exact alone. q8: projections, "
-                   "FFN and head with 8 bits a number in groups of 32, "
-                   "which changes next to nothing. q4: with 4 bits."),
+    RWL_STR(S, preset, .choices = "lite|exact|q8|q4|paper", .def.s = "lite",
+            .doc = "Choices for the options from --projections to --embedding, each of which "
+                   "changes one of them. lite: all that pays: 4 bits a number, an FFN whose "
+                   "neurons are chosen by estimates, a head of which likely rows are read. exact: "
+                   "no number changes, --ffn-mode exact alone. q8: projections, FFN and head with "
+                   "8 bits a number in groups of 32, which changes next to nothing. q4: the same "
+                   "with 4 bits. paper: what RWKV-Lite does, for comparison; needs --calibration."),
     RWL_STR(S, projections, .choices = BITS,
             .doc = "Matrices of the time mix, and the channel mix's receptance: with 8 or 4 bits "
                    "a number in groups of 32, or as they are."),
     RWL_F64(S, low_rank, .min = 0, .max = 1,
             .doc = "Put pairs of thin matrices in the place of those of the time mix, which take "
-                   "this part of their parameters in all. Ranks are chosen by measuring the loss "
-                   "on the text of --calibration, which takes a while. 0 or 1: do not."),
+                   "this part of their parameters in all; 1: none. Ranks are chosen by measuring "
+                   "the loss on the text of --calibration, which takes a while. 0: what the preset "
+                   "says."),
     RWL_STR(S, loras, .choices = BITS, .doc = "Small matrices beside them, likewise."),
     RWL_STR(S, ffn, .choices = BITS, .doc = "Key and value of the channel mix, likewise."),
-    RWL_STR(S, ffn_mode, .choices = MODES,
+    RWL_STR(S, ffn_mode, .choices = "dense|exact|predicted",
             .doc = "dense: both matrices are read whole. exact: of the value matrix only the "
                    "columns of neurons that fire are read, and nothing else changes. predicted: "
                    "neurons that may fire are chosen by estimates, before either matrix is read."),
-    RWL_I64(S, ffn_planes, .max = 2,
-            .doc = "Bits of each number of the key matrix that estimates of a predicted FFN use, "
-                   "1 or 2. 0: the preset's choice, or 2."),
-    RWL_F64(S, recall, .max = 0.99999,
-            .doc = "Part of its output that a predicted FFN must keep. 0: the preset's choice, or "
-                   "0.995."),
+    RWL_I64(S, ffn_planes, .min = 0, .max = 2,
+            .doc = "Bits a weight of these estimates, 1 or 2; 0: what the preset says."),
+    RWL_F64(S, recall, .min = 0, .max = 0.99999,
+            .doc = "Part of its output that a predicted FFN must keep, on a sample of the text; "
+                   "0: what the preset says."),
+    RWL_BOOL(S, mlp,
+             .doc = "Read neurons as well that a small network finds likely, as RWKV-Lite "
+                    "does."),
     RWL_STR(S, head, .choices = BITS, .doc = "The output matrix, likewise."),
-    RWL_STR(S, head_mode, .choices = "whole|planes",
+    RWL_STR(S, head_mode, .choices = "whole|planes|clusters",
             .doc = "whole: all of the output matrix is read for every token. planes: one or two "
                    "bits a weight, which stay in memory, estimate all logits; the rows of likely "
-                   "tokens are read from the file, and their logits are exact."),
-    RWL_I64(S, head_planes, .def.i = 0, .min = 0, .max = 2,
+                   "tokens are read from the file, and their logits are exact. clusters: rows "
+                   "stand in clusters, of which the likely ones are read."),
+    RWL_I64(S, head_planes, .min = 0, .max = 2,
             .doc = "Bits a weight of the estimates, 1 or 2; 0: what the preset says."),
-    RWL_F64(S, head_divergence, .def.f = 0, .min = 0, .max = 1,
+    RWL_F64(S, head_divergence, .min = 0, .max = 1,
             .doc = "How far predictions may be from the whole head's: mean KL divergence in nats, "
                    "on a sample of the text; 0: what the preset says."),
-    RWL_STR(S, embedding, .choices = BITS, .doc = "The input matrix, likewise."),
+    RWL_I64(S, cluster_rows, .min = 0, .max = 65536,
+            .doc = "Rows of a cluster, rounded up to a multiple of 8; 0: what the preset says."),
+    RWL_F64(S, cluster_probability, .min = 0, .max = 0.99999,
+            .doc = "Read clusters until their probability reaches this; 0: what the preset says."),
+    RWL_STR(S, embedding, .choices = BITS, .doc = "The input matrix, as --projections."),
     RWL_BOOL(S, calibrate, .def.b = true,
              .doc = "The model reads a text first. Rounding then makes up for each error in the "
                     "numbers still to come, weighted by the activations seen. Without it each "
@@ -85,20 +88,22 @@ static const struct rwl_field rows[] = {
 
 /* ---- choices ---- */
 
-static void choose_bits(const struct rwl_str *word, enum rwl_bits *bits)
+/* Number of a word in a row's choices; `otherwise` where it is empty. */
+static int find_word(const char *words, const struct rwl_str *word, int otherwise)
 {
-    static const char *const words[RWL_BITS_COUNT] = { "keep", "q8", "q4" };
-    for (int i = 0; i < RWL_BITS_COUNT; i++)
-        if (strcmp(word->data, words[i]) == 0)
-            *bits = (enum rwl_bits)i;
+    const size_t size = word->size;
+    int number = 0;
+
+    for (const char *at = words; size && at;
+         at = strchr(at, '|'), at = at ? at + 1 : NULL, number++)
+        if (strncmp(at, word->data, size) == 0 && (at[size] == '|' || at[size] == 0))
+            return number;
+    return otherwise;
 }
 
-static void choose_mode(const struct rwl_str *word, enum rwl_ffn_mode *mode)
+static void choose_bits(const struct rwl_str *word, enum rwl_bits *bits)
 {
-    static const char *const words[RWL_FFN_MODE_COUNT] = { "dense", "exact", "predicted" };
-    for (int i = 0; i < RWL_FFN_MODE_COUNT; i++)
-        if (strcmp(word->data, words[i]) == 0)
-            *mode = (enum rwl_ffn_mode)i;
+    *bits = (enum rwl_bits)find_word(BITS, word, *bits); /* in the order of the enum, as below */
 }
 
 /* The preset's choices, and then what the command line says of single ones. */
@@ -109,24 +114,27 @@ static struct rwl_compress_choices choose(const struct options *options)
     choose_bits(&options->projections, &choices.projections);
     choose_bits(&options->loras, &choices.loras);
     choose_bits(&options->ffn, &choices.ffn);
-    choose_mode(&options->ffn_mode, &choices.ffn_mode);
     choose_bits(&options->head, &choices.head);
     choose_bits(&options->embedding, &choices.embedding);
+    choices.ffn_mode =
+        (enum rwl_ffn_mode)find_word("dense|exact|predicted", &options->ffn_mode, choices.ffn_mode);
+    choices.head_mode = (enum rwl_head_mode)find_word("whole|planes|clusters", &options->head_mode,
+                                                      choices.head_mode);
+    choices.mlp |= options->mlp;
     if (options->low_rank > 0)
         choices.low_rank = options->low_rank;
-    if (options->head_mode.size)
-        choices.head_mode =
-            strcmp(options->head_mode.data, "planes") == 0 ? RWL_HEAD_PLANES : RWL_HEAD_WHOLE;
-    if (options->head_planes || !choices.head_planes)
-        choices.head_planes = options->head_planes == 2 ? 2 : 1;
-    if (options->head_divergence > 0 || !(choices.head_divergence > 0))
-        choices.head_divergence = options->head_divergence > 0 ? options->head_divergence : 0.002;
     if (options->ffn_planes)
-        choices.planes = (uint32_t)options->ffn_planes;
+        choices.ffn_planes = (uint32_t)options->ffn_planes;
     if (options->recall > 0)
         choices.recall = options->recall;
-    choices.planes = choices.planes ? choices.planes : DEFAULT_PLANES;
-    choices.recall = choices.recall > 0 ? choices.recall : DEFAULT_RECALL;
+    if (options->head_planes)
+        choices.head_planes = (uint32_t)options->head_planes;
+    if (options->head_divergence > 0)
+        choices.head_divergence = options->head_divergence;
+    if (options->cluster_rows)
+        choices.clusters.rows = (uint32_t)(options->cluster_rows + 7) / 8 * 8;
+    if (options->cluster_probability > 0)
+        choices.clusters.p_min = (float)options->cluster_probability;
     return choices;
 }
 

@@ -63,6 +63,11 @@ for version in 4 5.1 5.2 5.2-x058 5.2-x059 6 7; do
     5.2-x05? | [67]) has 'blocks.0.ffn.neurons +q4r ' && has 'blocks.0.ffn.predictor.planes +p2 ' ;;
     *) has 'blocks.0.ffn.value.weight +q4 ' ;;
     esac
+    made --preset lite
+    has 'head.planes +p2 '
+    made --preset q8 --head-mode clusters --cluster-rows 8 --ffn-mode predicted --mlp
+    has 'head.clusters.tokens +u32 '
+    has 'head.clusters.weight +q8 '
     made --preset q4 --loras q8
     case $version in
     5.2-x05? | [67]) has 'blocks.1.ffn.value.rows +q4r ' ;;
@@ -72,4 +77,11 @@ done
 base=$models/demo.rwkvl
 made --preset exact
 same_logits
+head -c 1000 "$models/valid.txt" >"$folder/text"
+made --preset paper --calibration "$folder/text"
+has 'blocks.5.att.value.down.weight +q8 '
+has 'blocks.5.ffn.predictor.mlp2.weight +f16 '
+has 'head.clusters.weight +q8 '
+tool info "$folder/made" | grep -q '^compression *paper, projections 8 bits.*calibrated on 1000' ||
+    fail 'the file does not say how it was compressed'
 exit $failed

@@ -87,7 +87,8 @@ static void prepare_input(const struct rwl_pass *pass, uint32_t worker, uint32_t
     const size_t width = pass->model->hparams.width;
     const struct input input = input_of(pass, worker, row);
 
-    pass->kernels.quantise(width, input.x, (struct rwl_group *)(uintptr_t)input.groups);
+    if (layer->predictor.planes.data || rwl_encoding_takes_groups(layer->neurons.encoding))
+        pass->kernels.quantise(width, input.x, (struct rwl_group *)(uintptr_t)input.groups);
     if (layer->predictor.planes.data)
         pass->kernels.plane_tables((size_t)rwl_groups(width), input.groups,
                                    (uint8_t *)(uintptr_t)input.tables);

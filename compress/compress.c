@@ -212,7 +212,11 @@ static int prepare_changes(struct rwl_work *work, struct rwl_error *err)
         if (options->progress)
             options->progress(options->context, "preparing", i + 1, plan->count);
     }
-    return result ? result : list_tensors(plan, err);
+    if (!result)
+        result = list_tensors(plan, err);
+    if (!result)
+        rwl_plan_limit_caches(plan);
+    return result;
 }
 
 static int write_changes(struct rwl_work *work, struct rwl_error *err)

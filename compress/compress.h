@@ -60,16 +60,22 @@ struct rwl_compress_choices {
 
 /* A name for a set of choices. */
 struct rwl_compress_preset {
-    const char *name, *doc;
+    const char *name;
     struct rwl_compress_choices choices;
 };
 extern const struct rwl_compress_preset rwl_compress_presets[]; /* ends with a name of NULL */
 /* NULL: there is none of that name. */
 const struct rwl_compress_preset *rwl_compress_find_preset(const char *name);
+/* From the best quality to the least memory, likewise. */
+extern const struct rwl_compress_preset rwl_compress_ladder[];
 
 struct rwl_compress_options {
     struct rwl_compress_choices choices;
     const char *preset; /* what the choices are called, for the file's description */
+
+    /* 0, or the memory that weights may take: caches are kept to what remains beside what every
+     * step reads. */
+    uint64_t target_bytes;
 
     /* Whether the model reads a text first, which passes learn from: one that stands for what it
      * will read, or, NULL, one that it writes itself. */
@@ -94,6 +100,11 @@ void rwl_compress_plan_destroy(struct rwl_compress_plan *plan);
 
 /* What the new file will say, sizes of tensors but not their offsets. Borrowed. */
 const struct rwl_metadata *rwl_compress_plan_metadata(const struct rwl_compress_plan *plan);
+
+/* Bytes of weights that stay in memory: what every step reads, the usual cache of embedding rows,
+ * and caches of what is read in parts: before writing the smallest that still serve, then those
+ * that the file asks for. */
+uint64_t rwl_compress_plan_resident(const struct rwl_compress_plan *plan);
 
 /* Changes of the same tensors of all layers: what they were and what they become, as in
  * "ffn.key.weight f16 + ffn.value.weight f16", and the bytes of all. */

@@ -62,6 +62,7 @@ struct rwl_compress_plan {
     struct rwl_metadata metadata;      /* of the new file; tensors when all passes are done */
     struct rwl_compress_layer *layers; /* [L], of which layer_count are filled */
     uint32_t layer_count;
+    bool prepared;                    /* all changes are */
     uint64_t hot_neurons, hot_layers; /* sum of those noted, and how many were */
     struct rwl_arena arena;
     uint64_t total;                /* bytes of all new tensors */
@@ -99,6 +100,10 @@ int rwl_plan_describe(struct rwl_compress_plan *plan, struct rwl_error *err);
 /* Notes for the metadata that so many of a layer's neurons serve most reads: layers' mean is kept.
  */
 void rwl_plan_note_hot(struct rwl_compress_plan *plan, uint32_t neurons);
+
+/* Once changes have prepared: keeps the caches that the metadata asks for to options.target_bytes.
+ */
+void rwl_plan_limit_caches(struct rwl_compress_plan *plan);
 
 /* The passes, each in its file pass_*.c. */
 typedef int rwl_compress_pass_fn(struct rwl_compress_plan *plan, struct rwl_error *err);

@@ -8,6 +8,7 @@
 #include "engine/model.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,6 +224,7 @@ int main(int argc, char **argv)
     struct rwl_error err = { 0 };
     const struct rwl_verb *verb = NULL;
     rwl_file_reserve_standard();
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of the write, like a full disk */
     rwl_arena_init(&arena, 0);
     int result =
         run((struct rwl_arguments){ argv + 1, argc > 0 ? argc - 1 : 0 }, &arena, &verb, &err);

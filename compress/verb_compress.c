@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "compress/compress.h"
+#include "compress/compress_print.h"
 #include "compress/progress.h"
 #include "compress/tool.h"
 #include "engine/model.h"
@@ -11,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TEXT_BYTES = 1 << 30, MAX_LINES = 256, WIDTH = 36 };
+enum { MAX_TEXT_BYTES = 1 << 30 };
 
 struct options {
-    struct rwl_str output, preset, calibration;
+    struct rwl_str output, preset, calibration, report;
     struct rwl_str projections, loras, ffn, ffn_mode, head, head_mode, embedding;
-    int64_t ffn_planes, head_planes, cluster_rows, calibration_tokens, threads;
+    int64_t target_memory, ffn_planes, head_planes, cluster_rows, calibration_tokens, threads;
     double low_rank, recall, head_divergence, cluster_probability;
     bool mlp, calibrate, dry_run, quiet;
 };
@@ -31,6 +32,10 @@ static const struct rwl_field rows[] = {
                    "no number changes, --ffn-mode exact alone. q8: projections, FFN and head with "
                    "8 bits a number in groups of 32, which changes next to nothing. q4: the same "
                    "with 4 bits. paper: what RWKV-Lite does, for comparison; needs --calibration."),
+    RWL_I64(S, target_memory, .min = 0, .max = 1e15,
+            .doc = "Instead of a preset: the best quality of some sets of choices whose weights "
+                   "take at most so much memory (8MiB), with the caches that remain. A program "
+                   "that runs the model takes some MiB beside them. 0: no such search."),
     RWL_STR(S, projections, .choices = BITS,
             .doc = "Matrices of the time mix, and the channel mix's receptance: with 8 or 4 bits "
                    "a number in groups of 32, or as they are."),
@@ -80,8 +85,9 @@ static const struct rwl_field rows[] = {
             .doc = "Read at most so many tokens; 0: the whole text, or 32768 of the model's own."),
     RWL_I64(S, threads, .min = 0, .max = 256,
             .doc = "Threads that compute; 0: one a CPU. The file is the same with any number."),
+    RWL_STR(S, report, .doc = "Write what was done and measured to this file, as JSON."),
     RWL_BOOL(S, dry_run, .doc = "Print what would become of the tensors and write nothing."),
-    RWL_BOOL(S, quiet, .doc = "No progress bar, and no table of a predicted FFN."),
+    RWL_BOOL(S, quiet, .doc = "No progress bar, and nothing on standard output."),
     { 0 },
 };
 #undef S
@@ -106,10 +112,11 @@ static void choose_bits(const struct rwl_str *word, enum rwl_bits *bits)
     *bits = (enum rwl_bits)find_word(BITS, word, *bits); /* in the order of the enum, as below */
 }
 
-/* The preset's choices, and then what the command line says of single ones. */
-static struct rwl_compress_choices choose(const struct options *options)
+/* A preset's choices, and then what the command line says of single ones. */
+static struct rwl_compress_choices choose(const struct options *options,
+                                          const struct rwl_compress_preset *preset)
 {
-    struct rwl_compress_choices choices = rwl_compress_find_preset(options->preset.data)->choices;
+    struct rwl_compress_choices choices = preset->choices;
 
     choose_bits(&options->projections, &choices.projections);
     choose_bits(&options->loras, &choices.loras);
@@ -147,74 +154,80 @@ static void show_progress(void *context, const char *what, uint64_t done, uint64
     rwl_progress_show(progress, done, total);
 }
 
-/* Prints text in pieces of at most WIDTH columns that end where a tensor does: returns the rest. */
-static const char *print_piece(const char *text)
+/* ---- the verb ---- */
+
+static double mib_of(uint64_t bytes)
 {
-    size_t size = strlen(text);
-    if (size > WIDTH)
-        for (size = WIDTH; size && strncmp(text + size, " + ", 3) != 0;)
-            size--;
-    size = size ? size : strlen(text);
-    printf("%-*.*s", WIDTH, (int)size, text);
-    return strncmp(text + size, " + ", 3) == 0 ? text + size + 3 : "";
+    return (double)bytes / (1 << 20);
 }
 
-static void print_line(const struct rwl_compress_line *line)
+/* The first plan of the ladder that fits. */
+static int find_plan(const struct options *options, const struct rwl_model *model,
+                     struct rwl_compress_options *compress, struct rwl_compress_plan **ret_plan,
+                     struct rwl_error *err)
 {
-    const char *from = print_piece(line->from);
-    printf(" %12llu  ", (unsigned long long)line->from_bytes);
-    const char *to = print_piece(line->to);
-    printf(" %12llu %4u\n", (unsigned long long)line->to_bytes, line->count);
-    while (*from || *to) {
-        from = print_piece(from);
-        printf(" %12s  ", "");
-        to = print_piece(to);
-        putchar('\n');
+    const uint64_t target = (uint64_t)options->target_memory;
+    uint64_t least = UINT64_MAX;
+
+    compress->target_bytes = target;
+    for (const struct rwl_compress_preset *rung = rwl_compress_ladder; rung->name; rung++) {
+        compress->choices = choose(options, rung);
+        compress->preset = rung->name;
+        int result = rwl_compress_plan_create(model, compress, ret_plan, err);
+        if (result)
+            return result;
+        const uint64_t bytes = rwl_compress_plan_resident(*ret_plan);
+        if (bytes <= target)
+            return 0;
+        least = bytes < least ? bytes : least;
+        rwl_compress_plan_destroy(*ret_plan);
+        *ret_plan = NULL;
     }
+    return rwl_error_set(err, RWL_ERR_LIMIT,
+                         "nothing makes the weights fit into %.1f MiB: the least is %.1f MiB",
+                         mib_of(target), mib_of(least));
 }
 
-static int print_plan(const struct rwl_compress_plan *plan, struct rwl_error *err)
+static int make_plan(const struct options *options, const struct rwl_model *model,
+                     struct rwl_compress_options *compress, struct rwl_compress_plan **ret_plan,
+                     struct rwl_error *err)
 {
-    struct rwl_compress_line sum = { .from = "all" }, kept = { .from = "kept as they are" };
-    struct rwl_compress_line *lines = malloc(MAX_LINES * sizeof *lines);
-    if (!lines)
-        return rwl_error_set(err, RWL_ERR_NOMEM, "no memory to print a plan");
-    const size_t count = rwl_compress_plan_lines(plan, lines, MAX_LINES);
+    if (options->target_memory)
+        return find_plan(options, model, compress, ret_plan, err);
+    compress->choices = choose(options, rwl_compress_find_preset(options->preset.data));
+    compress->preset = options->preset.data;
+    return rwl_compress_plan_create(model, compress, ret_plan, err);
+}
 
-    printf("%-*s %12s  %-*s %12s %4s\n", WIDTH, "from", "bytes", WIDTH, "to", "bytes", "n");
-    for (size_t i = 0; i < count; i++) {
-        struct rwl_compress_line *to = lines[i].kept ? &kept : &sum;
-        to->count += lines[i].count;
-        to->from_bytes += lines[i].from_bytes;
-        to->to_bytes += lines[i].to_bytes;
-        if (!lines[i].kept)
-            print_line(&lines[i]);
-    }
-    sum.count += kept.count;
-    sum.from_bytes += kept.from_bytes;
-    sum.to_bytes += kept.to_bytes;
-    print_line(&kept);
-    print_line(&sum);
-    printf("compression: %s\n", rwl_compress_plan_metadata(plan)->compression);
-    free(lines);
+/* After writing. */
+static int say(const struct options *options, const struct rwl_compress_plan *plan,
+               struct rwl_error *err)
+{
+    int result =
+        options->report.size ? rwl_compress_save_report(plan, options->report.data, err) : 0;
+    if (result || options->quiet)
+        return result;
+    rwl_compress_print_layers(plan);
+    printf("weights in memory: %.1f MiB, %s\n", mib_of(rwl_compress_plan_resident(plan)),
+           rwl_compress_plan_metadata(plan)->compression);
     return rwl_tool_finish_output(err);
 }
 
-/* What was measured of a predicted FFN, in percent. */
-static void print_layers(const struct rwl_compress_plan *plan)
+static int run_plan(const struct options *options, const struct rwl_model *model,
+                    struct rwl_compress_options *compress, struct rwl_error *err)
 {
-    uint32_t count;
-    const struct rwl_compress_layer *layers = rwl_compress_plan_layers(plan, &count);
+    struct rwl_progress *progress = compress->context;
+    struct rwl_compress_plan *plan = NULL;
 
-    if (count)
-        printf("layer   fire   read  of those that fire  of the output  serve 85 %% of reads\n");
-    for (uint32_t i = 0; i < count; i++)
-        printf("%5u %6.2f %6.2f %19.2f %14.3f %20.1f\n", layers[i].layer, 100 * layers[i].active,
-               100 * layers[i].selected, 100 * layers[i].found, 100 * layers[i].recall,
-               100 * layers[i].hot);
+    int result = make_plan(options, model, compress, &plan, err);
+    if (!result && !options->dry_run)
+        result = rwl_compress_write(plan, options->output.data, err);
+    rwl_progress_clear(progress);
+    if (!result)
+        result = options->dry_run ? rwl_compress_print_plan(plan, err) : say(options, plan, err);
+    rwl_compress_plan_destroy(plan);
+    return result;
 }
-
-/* ---- the verb ---- */
 
 static int run(const void *given, char *const *arguments, int count, struct rwl_error *err)
 {
@@ -224,8 +237,6 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
     rwl_progress_start(&progress, arguments[0]);
     progress.enabled &= !options->quiet;
     struct rwl_compress_options compress = {
-        .choices = choose(options),
-        .preset = options->preset.data,
         .calibrate = options->calibrate,
         .text_name = options->calibration.data,
         .calibration_tokens = (uint64_t)options->calibration_tokens,
@@ -234,27 +245,17 @@ static int run(const void *given, char *const *arguments, int count, struct rwl_
         .context = &progress,
     };
     struct rwl_model *model = NULL;
-    struct rwl_compress_plan *plan = NULL;
+    char *text = NULL;
 
     if (!options->dry_run && options->output.size == 0)
         return rwl_error_set(err, RWL_ERR_USAGE, "compress needs --output FILE or --dry-run");
-    char *text = NULL;
     int result = rwl_model_open(arguments[0], &model, err);
     if (!result && options->calibration.size)
         result = rwl_file_load(options->calibration.data, MAX_TEXT_BYTES, &text,
                                &compress.text_bytes, err);
     compress.text = text;
     if (!result)
-        result = rwl_compress_plan_create(model, &compress, &plan, err);
-    if (!result)
-        result = options->dry_run ? print_plan(plan, err)
-                                  : rwl_compress_write(plan, options->output.data, err);
-    rwl_progress_clear(&progress);
-    if (!result && !options->dry_run && !options->quiet) {
-        print_layers(plan);
-        result = rwl_tool_finish_output(err);
-    }
-    rwl_compress_plan_destroy(plan);
+        result = run_plan(options, model, &compress, err);
     rwl_model_close(model);
     free(text);
     return result;

@@ -126,6 +126,17 @@ expect 1 'empty: the text has no token to read' compress "$demo" -o "$folder/x.r
     --calibration "$folder/empty"
 [ ! -e "$folder/x.rwkvl" ] || fail "compress left a file behind"
 
+expect 1 'nothing makes the weights fit into 1.0 MiB: the least is [0-9.]+ MiB' \
+    compress "$demo" --target-memory 1MiB --dry-run
+expect 0 '^compression: exact,' compress "$demo" --target-memory 20MiB --dry-run
+expect 0 '^compression: lite, ' compress "$demo" --target-memory 4MiB --dry-run
+expect 0 '^weights in memory: [0-9.]+ MiB, lite, ' compress "$demo" --target-memory 4MiB \
+    -o "$folder/small.rwkvl" --calibration-tokens 100 --report "$folder/report.json"
+expect 0 '^cache +[0-9]+ neurons a layer' info "$folder/small.rwkvl"
+grep -q '"output_kept": 0.9' "$folder/report.json" || fail "compress wrote no report"
+bytes=$(sed -n 's/.*"weights_in_memory_bytes": \([0-9]*\).*/\1/p' "$folder/report.json")
+[ "$bytes" -le 4194304 ] || fail "$bytes bytes of weights instead of 4 MiB"
+
 prompt=$(printf 'User: back up 2 meters now\n\nAssistant:')
 expect 0 '^ \[\{"action":"drive","meters":-2\}\]$' \
     generate "$demo" "$prompt" --temperature 0 --stop "

@@ -18,9 +18,14 @@
 #define IN_PARTS .ffn_mode = RWL_FFN_PREDICTED, .head_mode = RWL_HEAD_PLANES
 #define SMALL(b) .loras = (b), .embedding = (b)
 
+#define ONE_BIT(kept, nats)                                                                        \
+    .ffn_planes = 1, .recall = (kept), .head_planes = 1, .head_divergence = (nats)
+
+/* The small matrices keep 8 bits only for the embedding, of which a token reads one row. */
+#define LITE_BITS BITS(RWL_BITS_4), .loras = RWL_BITS_4, .embedding = RWL_BITS_8
 #define LITE                                                                                       \
     {                                                                                              \
-        BITS(RWL_BITS_4), SMALL(RWL_BITS_8), IN_PARTS, TWO_BITS, CLUSTERS                          \
+        LITE_BITS, IN_PARTS, ONE_BIT(0.97, 0.003), CLUSTERS                                        \
     }
 #define EXACT                                                                                      \
     {                                                                                              \
@@ -55,13 +60,11 @@ const struct rwl_compress_preset rwl_compress_ladder[] = {
         IN_PARTS,
         TWO_BITS,
         CLUSTERS } },
+    { "lite, estimates by two bits", { LITE_BITS, IN_PARTS, TWO_BITS, CLUSTERS } },
     { "lite", LITE },
-    { "lite, estimates of the head by one bit",
-      { BITS(RWL_BITS_4), SMALL(RWL_BITS_4), IN_PARTS, .ffn_planes = 2, .recall = 0.98,
-        .head_planes = 1, .head_divergence = 0.01, CLUSTERS } },
-    { "lite, all estimates by one bit",
-      { BITS(RWL_BITS_4), SMALL(RWL_BITS_4), IN_PARTS, .ffn_planes = 1, .recall = 0.95,
-        .head_planes = 1, .head_divergence = 0.01, CLUSTERS } },
+    { "lite, fewer rows", { LITE_BITS, IN_PARTS, ONE_BIT(0.94, 0.01), CLUSTERS } },
+    { "lite, embedding 4 bits",
+      { BITS(RWL_BITS_4), SMALL(RWL_BITS_4), IN_PARTS, ONE_BIT(0.94, 0.01), CLUSTERS } },
     { 0 },
 };
 

@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK_NEURONS = 64, HOT_PERCENT = 85 };
+enum { CHUNK_NEURONS = 64, HOT_PERCENT = 50 };
 
 struct rwl_ffn_sample {
     const uint16_t *inputs;

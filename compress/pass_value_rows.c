@@ -38,7 +38,7 @@ static int prepare_rows(struct rwl_work *work, struct rwl_change *change, struct
     struct rwl_ffn_sample *sample;
     uint32_t hot;
 
-    if (!work->calibration)
+    if (!work->calibration || !change->wants_sample)
         return 0;
     int result = create_sample(work, change, HINT_TOKENS, &sample, err);
     if (result)

@@ -12,6 +12,7 @@
 #include "engine/arch.h"
 #include "engine/float16.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,20 @@ static void show_progress(void *context, uint64_t done, uint64_t total)
     const struct rwl_compress_options *options = context;
     if (options->progress)
         options->progress(options->context, "clusters", done, total);
+}
+
+/* Adds what a token reads and loses to the line that says how the file was compressed. */
+static int note_estimate(struct rwl_compress_plan *plan, const struct rwl_clustered_head *clusters,
+                         struct rwl_error *err)
+{
+    char line[700];
+    const struct rwl_head_estimate *estimate = &clusters->estimates[0];
+
+    snprintf(
+        line, sizeof line, "%s; a token reads %.1f of %u clusters of the head, divergence %.4f",
+        plan->metadata.compression, estimate->clusters, (unsigned)clusters->count, estimate->loss);
+    plan->metadata.compression = rwl_arena_copy(&plan->arena, line, strlen(line));
+    return plan->metadata.compression ? 0 : fail_memory(err);
 }
 
 static int prepare_clusters(struct rwl_work *work, struct rwl_change *change, struct rwl_error *err)
@@ -69,7 +84,7 @@ static int prepare_clusters(struct rwl_work *work, struct rwl_change *change, st
         return result;
     change->prepared = clusters;
     work->plan->metadata.cache.clusters = clusters->hot;
-    return 0;
+    return note_estimate(work->plan, clusters, err);
 }
 
 /* Numbers of 32 bits as a tensor of one dimension: as they are, or floats as f16. */

@@ -35,9 +35,10 @@ has() {
     grep -Eq "$1" "$folder/info" || fail "$base: no '$1' in the file"
 }
 
+# same_logits [OPTION]...: the file made last, read so, gives $base's logits.
 same_logits() {
     tool logits "$base" --tokens 34,105,110,7,9 >"$folder/a"
-    tool logits "$folder/made" --tokens 34,105,110,7,9 >"$folder/b"
+    tool logits "$folder/made" --tokens 34,105,110,7,9 "$@" >"$folder/b"
     cmp -s "$folder/a" "$folder/b" || fail "$base: other logits"
 }
 
@@ -68,6 +69,10 @@ for version in 4 5.1 5.2 5.2-x058 5.2-x059 6 7; do
     made --preset q8 --head-mode clusters --cluster-rows 8 --ffn-mode predicted --mlp
     has 'head.clusters.tokens +u32 '
     has 'head.clusters.weight +q8 '
+    for mode in clusters planes; do
+        made --preset exact --head-mode $mode --cluster-rows 16
+        same_logits --full-head
+    done
     made --preset q4 --loras q8
     case $version in
     5.2-x05? | [67]) has 'blocks.1.ffn.value.rows +q4r ' ;;
@@ -77,6 +82,10 @@ done
 base=$models/demo.rwkvl
 made --preset exact
 same_logits
+made --preset exact --head-mode clusters
+same_logits --full-head
+tool info "$folder/made" | grep -q '; a token reads [0-9.]* of 128 clusters of the head' ||
+    fail 'the file does not say what a token reads'
 head -c 1000 "$models/valid.txt" >"$folder/text"
 made --preset paper --calibration "$folder/text"
 has 'blocks.5.att.value.down.weight +q8 '

@@ -65,7 +65,7 @@ for version in 4 5.1 5.2 5.2-x058 5.2-x059 6 7; do
     *) has 'blocks.0.ffn.value.weight +q4 ' ;;
     esac
     made --preset lite
-    has 'head.planes +p2 '
+    has 'head.planes +p1 '
     made --preset q8 --head-mode clusters --cluster-rows 8 --ffn-mode predicted --mlp
     has 'head.clusters.tokens +u32 '
     has 'head.clusters.weight +q8 '

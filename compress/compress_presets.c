@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Of what a row does not do but an option may ask for. */
-#define CLUSTERS .clusters = { .rows = 64, .p_min = 0.95f, .least = 3, .most = 100 }
+#define CLUSTERS .clusters = { .rows = 32, .p_min = 0.99f, .least = 4, .most = UINT32_MAX }
 #define TWO_BITS .ffn_planes = 2, .recall = 0.995, .head_planes = 2, .head_divergence = 0.002
 
 /* Projections, FFN and head with this many bits. */

@@ -25,7 +25,7 @@ enum {
     SAMPLES = 24, /* slots that are looked at for one to give up */
 };
 
-enum { NO_ROW = UINT32_MAX };
+#define NO_ROW UINT32_MAX
 
 /* Small, as rows may be. */
 struct slot {

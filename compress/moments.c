@@ -33,23 +33,44 @@ static float *row_at(float *h, size_t i)
     return h + i * (i + 1) / 2;
 }
 
-/* row_j += factor x_j for j < n. */
-static void add_scaled(float factor, const float *x, size_t n, float *row)
+/* row_j += sum over the tokens of factor x_j, for j < n: one after the other for each j, so that it
+ * makes no difference how many come at a time. */
+static void add_four(const float *factors, const float *const *x, size_t n, float *row)
+{
+    const float a = factors[0], b = factors[1], c = factors[2], d = factors[3];
+    const float *restrict p = x[0], *restrict q = x[1], *restrict r = x[2], *restrict s = x[3];
+    float *restrict sum = row;
+
+    for (size_t j = 0; j < n; j++)
+        sum[j] = sum[j] + a * p[j] + b * q[j] + c * r[j] + d * s[j];
+}
+
+static void add_one(float factor, const float *x, size_t n, float *row)
 {
     for (size_t j = 0; j < n; j++)
         row[j] += factor * x[j];
 }
 
-/* Rows worker, worker + threads, ... of one moment, over all tokens. Most inputs of ffn.value are
- * zero: their rows get nothing. */
+/* Rows worker, worker + threads, ... of one moment, over all tokens. */
 static void add_tokens(struct moment *moment, const struct rwl_observation *seen)
 {
-    for (size_t i = seen->worker; i < moment->columns; i += seen->threads)
-        for (uint32_t t = 0; t < seen->count; t++) {
-            const float *x = seen->in + t * seen->in_stride;
-            if (x[i] != 0)
-                add_scaled(x[i], x, i + 1, row_at(moment->h, i));
+    for (size_t i = seen->worker; i < moment->columns; i += seen->threads) {
+        float *row = row_at(moment->h, i);
+        uint32_t t = 0;
+        for (; t + 4 <= seen->count; t += 4) {
+            const float *x[4];
+            float factors[4];
+            for (uint32_t k = 0; k < 4; k++) {
+                x[k] = seen->in + (t + k) * seen->in_stride;
+                factors[k] = x[k][i];
+            }
+            add_four(factors, x, i + 1, row);
         }
+        for (; t < seen->count; t++) {
+            const float *x = seen->in + t * seen->in_stride;
+            add_one(x[i], x, i + 1, row);
+        }
+    }
 }
 
 void rwl_moments_observe(struct rwl_moments *moments, const struct rwl_observation *seen)

@@ -49,7 +49,8 @@ int rwl_compress_matrices(struct rwl_compress_plan *plan, struct rwl_error *err)
             continue;
         change->encode = encode_matrix;
         change->to[0].encoding = rwl_bits_strips(bits, RWL_ENCODING_F16);
-        change->moments[0] = true;
+        /* Eight bits are enough for the small ones; moments of their inputs would be many. */
+        change->moments[0] = bits == RWL_BITS_4 || change->to[0].section != RWL_SECTION_VECTORS;
     }
     return 0;
 }

@@ -149,7 +149,7 @@ static struct rwl_compress_choices choose(const struct options *options,
 static void show_progress(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct rwl_progress *progress = context;
-    if (progress->label != what && progress->enabled)
+    if (progress->enabled && strcmp(progress->label, what) != 0)
         rwl_progress_start(progress, what);
     rwl_progress_show(progress, done, total);
 }

@@ -62,8 +62,7 @@ const struct rwl_compress_preset rwl_compress_ladder[] = {
         CLUSTERS } },
     { "lite, estimates by two bits", { LITE_BITS, IN_PARTS, TWO_BITS, CLUSTERS } },
     { "lite", LITE },
-    { "lite, fewer rows", { LITE_BITS, IN_PARTS, ONE_BIT(0.94, 0.01), CLUSTERS } },
-    { "lite, embedding 4 bits",
+    { "lite, fewer rows",
       { BITS(RWL_BITS_4), SMALL(RWL_BITS_4), IN_PARTS, ONE_BIT(0.94, 0.01), CLUSTERS } },
     { 0 },
 };

@@ -59,11 +59,11 @@ START_TEST(kinds_of_changes)
         { "q4", "att.output.weight f16", "att.output.weight q4", 6 },
         { "q4", "emb.weight f16", "emb.weight f16", 1 },
         { "lite", "ffn.key.weight f16 + ffn.value.weight f16",
-          "ffn.neurons q4r + ffn.predictor.planes p2 + ffn.predictor.thresholds f32", 6 },
-        { "lite", "head.weight f16", "head.weight q4r + head.planes p2 + head.planes.least f32",
+          "ffn.neurons q4r + ffn.predictor.planes p1 + ffn.predictor.thresholds f32", 6 },
+        { "lite", "head.weight f16", "head.weight q4r + head.planes p1 + head.planes.least f32",
           1 },
         { "lite", "emb.weight f16", "emb.weight q8r", 1 },
-        { "lite", "att.v1 f16", "att.v1 q8", 5 },
+        { "lite", "att.v1 f16", "att.v1 q4", 5 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct rwl_compress_options options = {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "engine/float16.h"
 #include "engine/kernels.h"
+#include "engine/plane_bound.h"
 #include "engine/pool.h"
 
 #include <math.h>
@@ -62,13 +63,19 @@ static void compute_logits(struct rwl_pool *pool, uint32_t worker, void *arg)
     }
 }
 
-static double log_sum_exp(const float *x, size_t n)
+static float largest_of(const float *x, size_t n)
 {
     float largest = x[0];
-    double sum = 0;
-
     for (size_t i = 1; i < n; i++)
         largest = x[i] > largest ? x[i] : largest;
+    return largest;
+}
+
+static double log_sum_exp(const float *x, size_t n)
+{
+    const float largest = largest_of(x, n);
+    double sum = 0;
+
     for (size_t i = 0; i < n; i++)
         sum += (double)expf(x[i] - largest);
     return (double)largest + log(sum);
@@ -103,7 +110,9 @@ static void try_bounds(struct rwl_pool *pool, uint32_t worker, void *arg)
     for (uint32_t piece; (piece = rwl_pool_take(pool)) < search->block * BOUNDS;) {
         const uint32_t i = piece / BOUNDS, b = piece % BOUNDS;
         const float *logits = search->logits + i * rows, *estimates = search->estimates + i * rows;
-        const double least = log_sum_exp(estimates, rows) + log((double)search->bounds[b]);
+        const double least =
+            (double)rwl_plane_bound(estimates, (uint32_t)rows, largest_of(estimates, rows),
+                                    (float)log_sum_exp(estimates, rows), search->bounds[b]);
         search->tallies[i][b] =
             try_bound(logits, estimates, rows, log_sum_exp(logits, rows), least);
     }
@@ -187,8 +196,9 @@ int rwl_head_bound_find(const struct rwl_head_bound_input *input, double diverge
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory to find a head's bound");
     }
     measure(&search, pool, means);
+    /* Lower ones gain nothing where the rule reads as many rows as it may. */
     while (best + 1 < BOUNDS && !(means[best].divergence <= divergence) &&
-           means[best + 1].read <= 0.5)
+           means[best + 1].divergence < means[best].divergence)
         best++;
     *ret_bound =
         (struct rwl_head_bound){ search.bounds[best], means[best].divergence, means[best].read };

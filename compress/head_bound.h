@@ -31,8 +31,8 @@ struct rwl_head_bound {
     double read;       /* mean part of the rows that are read */
 };
 
-/* divergence: what is wanted at most. A bound that would read more than half of the rows is not
- * chosen: then it is the smallest that does not. */
+/* divergence: what is wanted at most; if no bound gives it, as no more than a part of the rows is
+ * ever read (engine/plane_bound.h), the largest after which lower ones gain nothing. */
 int rwl_head_bound_find(const struct rwl_head_bound_input *input, double divergence,
                         struct rwl_pool *pool, struct rwl_head_bound *ret_bound,
                         struct rwl_error *err);

@@ -99,6 +99,7 @@ struct rwl_pass {
     float **cluster_scores; /* [T] pointers to scores of cluster_rows */
     struct rwl_cluster_row *cluster_rows; /* [T], all of it in cluster_memory */
     char *cluster_memory;
+    float *head_bounds;             /* [T] estimates above which rows of the head are read */
     struct rwl_exp_sum *plane_sums; /* [T][pieces of RWL_HEAD_PIECE_ROWS of V] */
     struct rwl_tally *tallies;      /* [threads][L + 1] */
 

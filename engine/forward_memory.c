@@ -167,11 +167,12 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
         { &pass->cluster_scores, clusters, sizeof(*pass->cluster_scores) },
         { &pass->cluster_rows, clusters, sizeof(*pass->cluster_rows) },
         { &pass->cluster_memory, clusters, cluster_row_bytes(pass->model) },
+        { &pass->head_bounds, t, number },
         { &pass->plane_sums, planes, sizeof(*pass->plane_sums) },
         { &pass->tallies, pass->threads * (sizes->layers + (uint64_t)1), sizeof(*pass->tallies) },
         { &pass->worker_scratch, pass->threads * (uint64_t)pass->worker_floats, number },
     };
-    size_t count = 31;
+    size_t count = 32;
     for (int i = 0; i < RWL_MIX_COUNT; i++)
         pieces[count++] = (struct piece){ &pass->shifted[i], own, number };
 

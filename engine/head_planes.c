@@ -5,6 +5,7 @@
  * (docs/model-format.md, "Planes of the head").
  */
 #include "engine/head.h"
+#include "engine/plane_bound.h"
 #include "engine/weight_store.h"
 
 #include <math.h>
@@ -72,21 +73,31 @@ static void estimate(struct rwl_pass *pass, uint32_t worker, uint32_t piece)
     }
 }
 
-/* The estimate above which a row is read: log(least) + log(sum of exp). */
-static float threshold(const struct rwl_pass *pass, uint32_t i)
+/* log of the sum of exp over all estimates of input i, and the largest of them. */
+static float log_sum(const struct rwl_pass *pass, uint32_t i, float *ret_largest)
 {
     const uint32_t pieces = piece_count(pass);
     const struct rwl_exp_sum *sums = pass->plane_sums + i * pieces;
     float largest = -INFINITY;
     double sum = 0;
 
-    if (pass->logits_full[i])
-        return -INFINITY;
     for (uint32_t piece = 0; piece < pieces; piece++)
         largest = sums[piece].largest > largest ? sums[piece].largest : largest;
     for (uint32_t piece = 0; piece < pieces; piece++)
         sum += (double)(sums[piece].sum * expf(sums[piece].largest - largest));
-    return largest + (float)log(sum) + logf(*pass->model->weights.head_least);
+    *ret_largest = largest;
+    return largest + (float)log(sum);
+}
+
+static float find_bound(const struct rwl_pass *pass, uint32_t i)
+{
+    float largest;
+
+    if (pass->logits_full[i])
+        return -INFINITY;
+    const float sum = log_sum(pass, i, &largest);
+    return rwl_plane_bound(pass->logits[i], pass->model->hparams.vocab_size, largest, sum,
+                           *pass->model->weights.head_least);
 }
 
 /* Exact logits of these tokens, in the place of their estimates. */
@@ -118,7 +129,7 @@ static void refine(struct rwl_pass *pass, uint32_t worker, uint32_t piece)
     uint32_t tokens[BATCH_ROWS];
 
     for (uint32_t i = 0; i < pass->logits_count; i++) {
-        const float least = threshold(pass, i);
+        const float least = pass->head_bounds[i];
         uint32_t count = 0, read = 0;
         for (uint32_t token = first; token < first + n; token++) {
             tokens[count] = token;
@@ -144,6 +155,9 @@ void rwl_head_by_planes(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t w
     rwl_pool_barrier(pool);
     if (worker == 0)
         rwl_pass_tally(pass, worker, pass->model->hparams.layers)->rows += pass->logits_count;
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
+        pass->head_bounds[i] = find_bound(pass, i);
+    rwl_pool_barrier(pool);
     for (uint32_t piece; (piece = rwl_pool_take(pool)) < pieces;)
         refine(pass, worker, piece);
     rwl_pool_barrier(pool);

@@ -84,7 +84,7 @@ made --preset exact
 same_logits
 made --preset exact --head-mode clusters
 same_logits --full-head
-tool info "$folder/made" | grep -q '; a token reads [0-9.]* of 128 clusters of the head' ||
+tool info "$folder/made" | grep -q '; a token reads [0-9.]* of 256 clusters of the head' ||
     fail 'the file does not say what a token reads'
 head -c 1000 "$models/valid.txt" >"$folder/text"
 made --preset paper --calibration "$folder/text"

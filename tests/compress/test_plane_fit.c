@@ -5,6 +5,7 @@
 #include "compress/plane_fit.h"
 #include "engine/float16.h"
 #include "engine/kernels.h"
+#include "engine/plane_bound.h"
 #include "engine/pool.h"
 #include "tests/run.h"
 
@@ -200,7 +201,7 @@ START_TEST(bounds)
         ck_assert(bound.least == same.least && bound.divergence == same.divergence);
         ck_assert(bound.least <= last.least);
         ck_assert_double_ge(bound.read, last.read);
-        ck_assert_double_le(bound.read, 0.5);
+        ck_assert_double_le(bound.read, 1.0 / RWL_PLANE_MOST_PART);
         last = bound;
     }
     ck_assert_double_gt(last.read, 0);

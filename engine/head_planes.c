@@ -114,7 +114,6 @@ static void read_rows(struct rwl_pass *pass, uint32_t worker, uint32_t i, const 
     } else {
         for (uint32_t r = 0; r < count; r++)
             rows[r] = (const char *)head->data + tokens[r] * row_bytes;
-        rwl_weight_store_spill(pass->store, place);
     }
     for (uint32_t r = 0; r < count; r++)
         rwl_head_rows(pass, worker, rows[r], 1, i, &pass->logits[i][tokens[r]]);

@@ -21,8 +21,8 @@ enum {
     DATA_ALIGNMENT = 64,
     ROW_ALIGNMENT = 16,
     MAX_DOUBLINGS = 64,
-    BATCH = 64,   /* rows looked up at once */
-    SAMPLES = 24, /* slots that are looked at for one to give up */
+    BATCH = 64,  /* rows looked up at once */
+    SAMPLES = 8, /* slots that are looked at for one to give up */
 };
 
 #define NO_ROW UINT32_MAX
@@ -226,9 +226,14 @@ static int fill(struct rwl_row_cache *cache, uint32_t number, uint32_t row, stru
     const uint64_t start = row * (uint64_t)source->row_bytes;
     const uint64_t left = source->tensor->size - start;
 
-    int status =
-        rwl_model_file_read(cache->file, source->tensor, start, data_of(cache, slot),
-                            left < source->row_bytes ? (size_t)left : source->row_bytes, err);
+    const size_t size = left < source->row_bytes ? (size_t)left : source->row_bytes;
+    int status = 0;
+
+    if (source->mapped)
+        memcpy(data_of(cache, slot), (const char *)source->mapped + start, size);
+    else
+        status = rwl_model_file_read(cache->file, source->tensor, start, data_of(cache, slot), size,
+                                     err);
     if (status)
         return status;
     pthread_mutex_lock(&cache->lock);

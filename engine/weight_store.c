@@ -4,8 +4,10 @@
  * turn, over and over, so that it is best to keep the same ones always and to give back the others:
  * whatever is kept by recency would be gone when it is needed again.
  *
- * A cache that is full of rows of the running step hands out mapped ones. Those pages, like those
- * that a step of many rows has touched, are given back when the layer is left.
+ * Caches copy rows from where they are mapped: a page that is touched brings fifteen around it, for
+ * a fraction of what reading each row would take. So in each step a place's pages are given back
+ * when it is left, and rows for which a full cache has no slot, or of a step of many rows, are used
+ * right there.
  */
 #define _DEFAULT_SOURCE /* madvise */
 #include "engine/weight_store.h"
@@ -15,7 +17,6 @@
 #include "engine/row_cache.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -36,8 +37,7 @@ struct range {
 /* A layer, or the head as the last of them. */
 struct place {
     struct range hot, parts;
-    bool kept;           /* hot stays in memory */
-    atomic_bool spilled; /* parts were used where they are mapped */
+    bool kept; /* hot stays in memory */
 };
 
 struct rwl_weight_store {
@@ -230,6 +230,12 @@ static void choose_kept(struct rwl_weight_store *store, uint64_t room)
 
 /* ---- making it ---- */
 
+static void advise(const struct range *range, int advice)
+{
+    if (range->size) /* of no consequence where the system refuses */
+        madvise(range->start, range->size, advice);
+}
+
 static int create_neurons(struct rwl_weight_store *store, uint32_t slots, struct rwl_error *err)
 {
     const struct rwl_model *model = store->model;
@@ -247,7 +253,7 @@ static int create_neurons(struct rwl_weight_store *store, uint32_t slots, struct
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine's weights");
     for (uint32_t i = 0; i < layers; i++) {
         const struct rwl_rows *rows = neurons_of(model, i);
-        sources[i] = (struct rwl_row_source){ rows->tensor, rows->row_bytes };
+        sources[i] = (struct rwl_row_source){ rows->tensor, rows->row_bytes, rows->data };
     }
     int status = rwl_row_cache_create(&options, &store->neurons, err);
     free(sources);
@@ -258,7 +264,8 @@ static int create_caches(struct rwl_weight_store *store, const struct plan *plan
                          struct rwl_error *err)
 {
     const struct rwl_model *model = store->model;
-    struct rwl_row_source source = { .tensor = model->weights.head_tensor };
+    struct rwl_row_source source = { .tensor = model->weights.head_tensor,
+                                     .mapped = model->weights.head.data };
     const struct rwl_row_cache_options options = {
         .file = model->file,
         .sources = &source,
@@ -288,8 +295,9 @@ int rwl_weight_store_create(const struct rwl_model *model, uint64_t weight_bytes
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine's weights");
     store->model = model;
     find_places(store);
-    const struct rwl_row_source source = { embedding,
-                                           (size_t)(embedding->size / embedding->shape[0]) };
+    const struct rwl_row_source source = { .tensor = embedding,
+                                           .row_bytes =
+                                               (size_t)(embedding->size / embedding->shape[0]) };
     const struct rwl_row_cache_options options = {
         .file = model->file,
         .sources = &source,
@@ -301,6 +309,10 @@ int rwl_weight_store_create(const struct rwl_model *model, uint64_t weight_bytes
         const struct plan plan =
             make_plan(store, weight_bytes, rwl_row_cache_bytes(store->embedding));
         status = create_caches(store, &plan, err);
+        /* Of a file that is not in memory, no more than what is touched. */
+        for (uint32_t i = 0; i <= model->hparams.layers; i++)
+            if (i < model->hparams.layers ? store->neurons : store->head)
+                advise(&store->places[i].parts, MADV_RANDOM);
         choose_kept(store, plan.hot_bytes);
     }
     if (status)
@@ -329,19 +341,12 @@ bool rwl_weight_store_caches(const struct rwl_weight_store *store, uint32_t plac
 }
 
 /* Rows that have no slot, or could not be read, are used where they are mapped. */
-static void use_mapped(struct place *place, bool all, const char *mapped, size_t row_bytes,
-                       const uint32_t *rows, uint32_t count, const void **ret_rows)
+static void use_mapped(bool all, const char *mapped, size_t row_bytes, const uint32_t *rows,
+                       uint32_t count, const void **ret_rows)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (all || !ret_rows[i]) {
+        if (all || !ret_rows[i])
             ret_rows[i] = mapped + rows[i] * row_bytes;
-            atomic_store_explicit(&place->spilled, true, memory_order_relaxed);
-        }
-}
-
-void rwl_weight_store_spill(struct rwl_weight_store *store, uint32_t place)
-{
-    atomic_store_explicit(&store->places[place].spilled, true, memory_order_relaxed);
 }
 
 static uint64_t turn_of(const struct rwl_weight_store *store, uint32_t place, uint64_t step)
@@ -356,8 +361,7 @@ void rwl_weight_store_neurons(struct rwl_weight_store *store, uint32_t layer,
     const struct rwl_rows *rows = neurons_of(store->model, layer);
     int status = rwl_row_cache_get(store->neurons, layer, neurons, count,
                                    turn_of(store, layer, step), ret_rows, NULL);
-    use_mapped(&store->places[layer], status != 0, rows->data, rows->row_bytes, neurons, count,
-               ret_rows);
+    use_mapped(status != 0, rows->data, rows->row_bytes, neurons, count, ret_rows);
 }
 
 void rwl_weight_store_head(struct rwl_weight_store *store, const uint32_t *units, uint32_t count,
@@ -369,8 +373,7 @@ void rwl_weight_store_head(struct rwl_weight_store *store, const uint32_t *units
     head_units(store->model, &bytes);
     int status = rwl_row_cache_get(store->head, 0, units, count, turn_of(store, place, step),
                                    ret_units, NULL);
-    use_mapped(&store->places[place], status != 0, store->model->weights.head.data, bytes, units,
-               count, ret_units);
+    use_mapped(status != 0, store->model->weights.head.data, bytes, units, count, ret_units);
 }
 
 int rwl_weight_store_embedding(struct rwl_weight_store *store, uint32_t token, const void **ret_row,
@@ -384,26 +387,19 @@ int rwl_weight_store_embedding(struct rwl_weight_store *store, uint32_t token, c
 
 /* ---- giving back ---- */
 
-static void advise(const struct range *range, int advice)
-{
-    if (range->size) /* of no consequence where the system refuses */
-        madvise(range->start, range->size, advice);
-}
-
 void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint32_t rows)
 {
-    const uint32_t layers = store->model->hparams.layers;
-    struct place *here = &store->places[place], *next = &store->places[(place + 1) % (layers + 1)];
+    const uint32_t layers = store->model->hparams.layers, after = (place + 1) % (layers + 1);
+    struct place *here = &store->places[place], *next = &store->places[after];
 
     if (!next->kept)
         advise(&next->hot, MADV_WILLNEED);
+    if (rows > CACHED_STEP_ROWS && after < layers && store->neurons)
+        advise(&next->parts, MADV_WILLNEED);
     if (!here->kept)
         advise(&here->hot, MADV_DONTNEED);
-    if ((place < layers ? store->neurons : store->head) &&
-        (rows > CACHED_STEP_ROWS || atomic_load_explicit(&here->spilled, memory_order_relaxed))) {
+    if (place < layers ? store->neurons : store->head)
         advise(&here->parts, MADV_DONTNEED);
-        atomic_store_explicit(&here->spilled, false, memory_order_relaxed);
-    }
 }
 
 /* ---- what it holds ---- */

@@ -36,8 +36,6 @@ void rwl_weight_store_neurons(struct rwl_weight_store *store, uint32_t layer,
                               const void **ret_rows);
 void rwl_weight_store_head(struct rwl_weight_store *store, const uint32_t *units, uint32_t count,
                            uint64_t step, const void **ret_units);
-/* Says that parts of a place are used where they are mapped, as those two do by themselves. */
-void rwl_weight_store_spill(struct rwl_weight_store *store, uint32_t place);
 /* Bytes of a row of the head, and of a whole cluster. */
 size_t rwl_weight_store_head_row_bytes(const struct rwl_model *model);
 size_t rwl_weight_store_cluster_bytes(const struct rwl_model *model);

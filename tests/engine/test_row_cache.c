@@ -36,8 +36,12 @@ static size_t row_bytes(const struct rwl_tensor *tensor)
 
 static struct rwl_row_cache *create(uint32_t slots, double half_life)
 {
-    const struct rwl_row_source sources[] = { { embedding, row_bytes(embedding) },
-                                              { head, row_bytes(head) } };
+    const struct rwl_row_source sources[] = {
+        { .tensor = embedding, .row_bytes = row_bytes(embedding) },
+        { .tensor = head,
+          .row_bytes = row_bytes(head),
+          .mapped = rwl_model_file_data(rwl_model_get_file(model), head) },
+    };
     const struct rwl_row_cache_options options = { .file = rwl_model_get_file(model),
                                                    .sources = sources,
                                                    .source_count = 2,

@@ -45,8 +45,8 @@ struct rwl_compress_choices {
     enum rwl_bits ffn;         /* key and value of the channel mix */
     enum rwl_bits head;
     enum rwl_bits embedding;
-    enum rwl_ffn_mode ffn_mode; /* exact where the width is no multiple of 32 and bits are wanted,
-                                   or a matrix is in low-rank form: dense there */
+    enum rwl_ffn_mode ffn_mode; /* dense all the same where a matrix is in low-rank form, and with
+                                   bits where the width is no multiple of 32 */
     uint32_t ffn_planes;        /* predicted: bits of the key matrix that estimates read, 1 or 2 */
     double recall;              /* predicted: part of the FFN's output that must be kept */
     bool mlp;                   /* predicted: the paper's network beside the planes */

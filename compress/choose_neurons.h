@@ -26,7 +26,7 @@ struct rwl_neuron_choice {
     double selected; /* how many are read */
     double found;    /* of those that fire, how many are read */
     double recall;   /* part of the output that those give */
-    uint32_t hot;    /* neurons, the most read first, that serve half of the reads */
+    uint32_t hot;    /* neurons, the most read first, that serve a third of the reads */
 };
 
 struct rwl_neuron_options {

@@ -129,7 +129,7 @@ struct rwl_compress_layer {
     double selected; /* how many are read */
     double found;    /* of those that fire, how many are read */
     double recall;   /* part of the FFN's output that they give */
-    double hot;      /* how many serve half of the reads */
+    double hot;      /* how many serve a third of the reads */
 };
 /* Borrowed. */
 const struct rwl_compress_layer *rwl_compress_plan_layers(const struct rwl_compress_plan *plan,

@@ -74,7 +74,7 @@ void rwl_compress_print_layers(const struct rwl_compress_plan *plan)
     const struct rwl_compress_layer *layers = rwl_compress_plan_layers(plan, &count);
 
     if (count)
-        printf("layer   fire   read  of those that fire  of the output  serve half the reads\n");
+        printf("layer   fire   read  of those that fire  of the output  serve a third of reads\n");
     for (uint32_t i = 0; i < count; i++)
         printf("%5u %6.2f %6.2f %19.2f %14.3f %20.1f\n", layers[i].layer, 100 * layers[i].active,
                100 * layers[i].selected, 100 * layers[i].found, 100 * layers[i].recall,

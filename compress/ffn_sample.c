@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK_NEURONS = 64, HOT_PERCENT = 50 };
+enum { CHUNK_NEURONS = 64, HOT_PERCENT = 33 };
 
 struct rwl_ffn_sample {
     const uint16_t *inputs;

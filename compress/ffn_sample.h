@@ -41,7 +41,7 @@ bool rwl_ffn_sample_next(struct rwl_ffn_sample *sample, struct rwl_ffn_block *re
 int rwl_ffn_sample_moments(struct rwl_ffn_sample *sample, float **ret_moments,
                            struct rwl_error *err);
 
-/* The fewest neurons that serve half of the reads, where those that fire are read. */
+/* The fewest neurons that serve a third of the reads, where those that fire are read. */
 int rwl_ffn_sample_hot(struct rwl_ffn_sample *sample, uint32_t *ret_hot, struct rwl_error *err);
 /* The same of counts of reads [count], which are put in descending order. */
 uint32_t rwl_count_hot(uint64_t *reads, size_t count);

@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 48, PIECE_ROWS = 512, HELD_OUT_PART = 8, HOT_PERCENT = 50 };
+enum { BLOCK = 48, PIECE_ROWS = 512, HELD_OUT_PART = 8, HOT_PERCENT = 33 };
 
 /* What the training costs: products for each input of the sample. */
 enum { TRAINING_PASSES = 16 };

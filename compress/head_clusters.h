@@ -56,7 +56,7 @@ struct rwl_clustered_head {
     float *scores;    /* [K][C] */
     float *bias;      /* [K] */
     float *shares;    /* [V]: of each row; ln of its part of its cluster, where that is not read */
-    uint32_t hot;     /* clusters that serve half of the reads */
+    uint32_t hot;     /* clusters that serve a third of the reads */
 
     /* The first is of the options' p_min; least and most are the options' in all. */
     struct rwl_head_estimate estimates[RWL_HEAD_ESTIMATES];

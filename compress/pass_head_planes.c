@@ -14,7 +14,7 @@
 
 enum { TARGET_ROWS, TARGET_PLANES, TARGET_LEAST };
 
-enum { CACHED_PART = 32 }; /* of the rows, which serve most reads */
+enum { CACHED_PART = 64 }; /* of the rows stays in memory */
 
 static const float LEAST_UNMEASURED = 1e-5f;
 

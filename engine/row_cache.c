@@ -21,7 +21,8 @@ enum {
     DATA_ALIGNMENT = 64,
     ROW_ALIGNMENT = 16,
     MAX_DOUBLINGS = 64,
-    BATCH = 64,  /* rows looked up at once */
+    BATCH = 64, /* rows looked up at once */
+    ADMIT_ONE_OF = 16,
     SAMPLES = 8, /* slots that are looked at for one to give up */
 };
 
@@ -237,12 +238,19 @@ static int fill(struct rwl_row_cache *cache, uint32_t number, uint32_t row, stru
     if (status)
         return status;
     pthread_mutex_lock(&cache->lock);
-    cache->misses++;
     slot->source = (uint16_t)number;
     slot->row = row;
     cache->table[find_place(cache, number, row)] = (uint32_t)(slot - cache->slots) + 1;
     pthread_mutex_unlock(&cache->lock);
     return 0;
+}
+
+/* Whether a row that is missing gets a slot. Of mapped ones, few in a full cache: the others are
+ * used where they are mapped, and what is used often is among the few soon enough. */
+static bool is_admitted(const struct rwl_row_cache *cache, uint32_t source)
+{
+    return !cache->sources[source].mapped || cache->filled < cache->slot_count ||
+           cache->misses % ADMIT_ONE_OF == 0;
 }
 
 /* At most BATCH rows. */
@@ -255,6 +263,12 @@ static int get(struct rwl_row_cache *cache, uint32_t source, const uint32_t *row
     pthread_mutex_lock(&cache->lock);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t number = cache->table[find_place(cache, source, rows[i])];
+        cache->misses += !number;
+        if (!number && !is_admitted(cache, source)) {
+            ret_rows[i] = (const char *)cache->sources[source].mapped +
+                          rows[i] * cache->sources[source].row_bytes;
+            continue;
+        }
         struct slot *slot =
             number ? &cache->slots[number - 1] : (missing[i] = take_slot(cache, turn));
         if (slot)

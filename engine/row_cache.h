@@ -22,8 +22,8 @@ struct rwl_row_cache;
 struct rwl_row_source {
     const struct rwl_tensor *tensor;
     size_t row_bytes;   /* of the last row there may be fewer */
-    const void *mapped; /* where the tensor is mapped: rows are copied from there, which is several
-                           times cheaper than reading each; NULL: they are read */
+    const void *mapped; /* where the tensor is mapped: rows are copied from there, or used there,
+                           which is several times cheaper than reading each; NULL: they are read */
 };
 
 struct rwl_row_cache_options {

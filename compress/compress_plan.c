@@ -71,6 +71,18 @@ int rwl_plan_add(struct rwl_compress_plan *plan, struct rwl_change *change,
     return 0;
 }
 
+int rwl_plan_add_sparse(struct rwl_compress_plan *plan, struct rwl_change *change, int which,
+                        uint64_t size, enum rwl_encoding encoding, struct rwl_error *err)
+{
+    struct rwl_tensor_need need;
+
+    rwl_arch_sparse(&plan->metadata.hparams, which, change->layer, &need);
+    for (uint32_t d = 0; d < need.dims; d++)
+        if (need.shape[d] == 0)
+            need.shape[d] = size;
+    return rwl_plan_add(plan, change, &need, encoding, err);
+}
+
 enum rwl_encoding rwl_bits_strips(enum rwl_bits bits, enum rwl_encoding kept)
 {
     return bits == RWL_BITS_8 ? RWL_ENCODING_Q8 : bits == RWL_BITS_4 ? RWL_ENCODING_Q4 : kept;

@@ -85,6 +85,11 @@ int rwl_plan_add(struct rwl_compress_plan *plan, struct rwl_change *change,
                  const struct rwl_tensor_need *need, enum rwl_encoding encoding,
                  struct rwl_error *err);
 
+/* The same for one of rwl_arch_sparse, of the change's layer; size: of dimensions that are its own.
+ */
+int rwl_plan_add_sparse(struct rwl_compress_plan *plan, struct rwl_change *change, int which,
+                        uint64_t size, enum rwl_encoding encoding, struct rwl_error *err);
+
 /* Tensor number i that a change takes. */
 const struct rwl_tensor *rwl_plan_source(const struct rwl_compress_plan *plan,
                                          const struct rwl_change *change, uint32_t i);

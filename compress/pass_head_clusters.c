@@ -148,18 +148,6 @@ static struct rwl_head_clusters fit_rule(const struct rwl_head_clusters *wanted,
     return rule;
 }
 
-static int add(struct rwl_compress_plan *plan, struct rwl_change *change, int which,
-               enum rwl_encoding encoding, struct rwl_error *err)
-{
-    const uint32_t rows = plan->metadata.head_clusters.rows;
-    struct rwl_tensor_need need;
-
-    rwl_arch_sparse(&plan->metadata.hparams, which, 0, &need);
-    if (need.shape[0] == 0)
-        need.shape[0] = (plan->metadata.hparams.vocab_size + rows - 1) / rows;
-    return rwl_plan_add(plan, change, &need, encoding, err);
-}
-
 int rwl_compress_head_clusters(struct rwl_compress_plan *plan, struct rwl_error *err)
 {
     const struct rwl_compress_choices *choices = plan->choices;
@@ -181,10 +169,16 @@ int rwl_compress_head_clusters(struct rwl_compress_plan *plan, struct rwl_error 
     change->moments[0] = choices->head != RWL_BITS_KEEP;
     change->wants_sample = true;
     change->sampled = change->from[0];
-    if ((result = add(plan, change, RWL_SPARSE_CLUSTER_SCORES,
-                      rwl_bits_strips(choices->head, RWL_ENCODING_F16), err)) != 0 ||
-        (result = add(plan, change, RWL_SPARSE_CLUSTER_BIAS, RWL_ENCODING_F32, err)) != 0 ||
-        (result = add(plan, change, RWL_SPARSE_CLUSTER_TOKENS, RWL_ENCODING_U32, err)) != 0)
+    const uint32_t rows = plan->metadata.head_clusters.rows;
+    const uint32_t count = (plan->metadata.hparams.vocab_size + rows - 1) / rows;
+    if ((result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_CLUSTER_SCORES, count,
+                                      rwl_bits_strips(choices->head, RWL_ENCODING_F16), err)) !=
+            0 ||
+        (result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_CLUSTER_BIAS, count,
+                                      RWL_ENCODING_F32, err)) != 0 ||
+        (result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_CLUSTER_TOKENS, count,
+                                      RWL_ENCODING_U32, err)) != 0)
         return result;
-    return add(plan, change, RWL_SPARSE_CLUSTER_SHARES, RWL_ENCODING_F16, err);
+    return rwl_plan_add_sparse(plan, change, RWL_SPARSE_CLUSTER_SHARES, count, RWL_ENCODING_F16,
+                               err);
 }

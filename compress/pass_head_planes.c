@@ -73,14 +73,6 @@ static int encode_head(struct rwl_work *work, const struct rwl_change *change,
     return result;
 }
 
-static int add(struct rwl_compress_plan *plan, struct rwl_change *change, int which,
-               enum rwl_encoding encoding, struct rwl_error *err)
-{
-    struct rwl_tensor_need need;
-    rwl_arch_sparse(&plan->metadata.hparams, which, 0, &need);
-    return rwl_plan_add(plan, change, &need, encoding, err);
-}
-
 int rwl_compress_head_planes(struct rwl_compress_plan *plan, struct rwl_error *err)
 {
     const struct rwl_compress_choices *choices = plan->choices;
@@ -97,8 +89,9 @@ int rwl_compress_head_planes(struct rwl_compress_plan *plan, struct rwl_error *e
     change->moments[0] = change->wants_sample = true;
     change->sampled = change->from[0];
     plan->metadata.cache.head_rows = (uint32_t)(head->shape[0] / CACHED_PART + 1);
-    if ((result = add(plan, change, RWL_SPARSE_HEAD_PLANES,
-                      choices->head_planes == 2 ? RWL_ENCODING_P2 : RWL_ENCODING_P1, err)) != 0)
+    if ((result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_HEAD_PLANES, 0,
+                                      choices->head_planes == 2 ? RWL_ENCODING_P2 : RWL_ENCODING_P1,
+                                      err)) != 0)
         return result;
-    return add(plan, change, RWL_SPARSE_HEAD_LEAST, RWL_ENCODING_F32, err);
+    return rwl_plan_add_sparse(plan, change, RWL_SPARSE_HEAD_LEAST, 0, RWL_ENCODING_F32, err);
 }

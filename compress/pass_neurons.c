@@ -328,17 +328,6 @@ static int encode_neurons(struct rwl_work *work, const struct rwl_change *change
 
 /* ---- the plan ---- */
 
-static int add(struct rwl_compress_plan *plan, struct rwl_change *change, int which,
-               enum rwl_encoding encoding, struct rwl_error *err)
-{
-    struct rwl_tensor_need need;
-    rwl_arch_sparse(rwl_model_get_hparams(plan->model), which, change->layer, &need);
-    for (uint32_t d = 0; d < need.dims; d++)
-        if (need.shape[d] == 0) /* the inner size of the MLP */
-            need.shape[d] = RWL_MLP_HIDDEN;
-    return rwl_plan_add(plan, change, &need, encoding, err);
-}
-
 static int change_layer(struct rwl_compress_plan *plan, struct rwl_change *change,
                         struct rwl_change *value, struct rwl_error *err)
 {
@@ -354,16 +343,20 @@ static int change_layer(struct rwl_compress_plan *plan, struct rwl_change *chang
     change->moments[KEY] = choices->ffn != RWL_BITS_KEEP;
     change->wants_sample = true;
     change->sampled = change->from[KEY];
-    int result = add(plan, change, RWL_SPARSE_NEURONS, rows, err);
+    int result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_NEURONS, RWL_MLP_HIDDEN, rows, err);
     if (!result)
-        result = add(plan, change, RWL_SPARSE_PLANES,
-                     choices->ffn_planes == 1 ? RWL_ENCODING_P1 : RWL_ENCODING_P2, err);
+        result =
+            rwl_plan_add_sparse(plan, change, RWL_SPARSE_PLANES, RWL_MLP_HIDDEN,
+                                choices->ffn_planes == 1 ? RWL_ENCODING_P1 : RWL_ENCODING_P2, err);
     if (!result)
-        result = add(plan, change, RWL_SPARSE_THRESHOLDS, RWL_ENCODING_F32, err);
+        result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_THRESHOLDS, RWL_MLP_HIDDEN,
+                                     RWL_ENCODING_F32, err);
     if (!result && choices->mlp)
-        result = add(plan, change, RWL_SPARSE_MLP1, RWL_ENCODING_F16, err);
+        result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_MLP1, RWL_MLP_HIDDEN,
+                                     RWL_ENCODING_F16, err);
     if (!result && choices->mlp)
-        result = add(plan, change, RWL_SPARSE_MLP2, RWL_ENCODING_F16, err);
+        result = rwl_plan_add_sparse(plan, change, RWL_SPARSE_MLP2, RWL_MLP_HIDDEN,
+                                     RWL_ENCODING_F16, err);
     return result;
 }
 

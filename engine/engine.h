@@ -72,7 +72,7 @@ struct rwl_engine_activity {
     struct rwl_layer_activity ffn;  /* of all layers */
     uint64_t logits, clusters_read; /* rows of logits; clusters read for them */
     uint64_t weight_bytes;          /* read by all steps, each weight once a step */
-    uint64_t neuron_misses, cluster_misses, embedding_misses; /* rows read from the file */
+    uint64_t neuron_misses, cluster_misses, embedding_misses; /* rows no cache had */
 };
 void rwl_engine_activity(const struct rwl_engine *engine, struct rwl_engine_activity *ret_activity);
 void rwl_engine_layer_activity(const struct rwl_engine *engine, uint32_t layer,

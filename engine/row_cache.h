@@ -43,7 +43,7 @@ void rwl_row_cache_destroy(struct rwl_row_cache *cache);
 int rwl_row_cache_get(struct rwl_row_cache *cache, uint32_t source, const uint32_t *rows,
                       uint32_t count, uint64_t turn, const void **ret_rows, struct rwl_error *err);
 
-/* Rows read from the file so far; bytes of memory. */
+/* Rows asked for so far that were not there; bytes of memory. */
 uint64_t rwl_row_cache_misses(const struct rwl_row_cache *cache);
 size_t rwl_row_cache_bytes(const struct rwl_row_cache *cache);
 

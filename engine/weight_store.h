@@ -49,7 +49,7 @@ void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint
 
 void rwl_weight_store_memory(const struct rwl_weight_store *store,
                              struct rwl_engine_memory *ret_memory);
-/* Rows read from the file. */
+/* Rows asked for that no cache had. */
 void rwl_weight_store_misses(const struct rwl_weight_store *store,
                              struct rwl_engine_activity *ret_activity);
 

@@ -22,10 +22,12 @@
     .ffn_planes = 1, .recall = (kept), .head_planes = 1, .head_divergence = (nats)
 
 /* The small matrices keep 8 bits only for the embedding, of which a token reads one row. */
-#define LITE_BITS BITS(RWL_BITS_4), .loras = RWL_BITS_4, .embedding = RWL_BITS_8
+#define LITE_BITS                                                                                  \
+    .projections = RWL_BITS_4, .loras = RWL_BITS_4, .ffn = RWL_BITS_4, .head = RWL_BITS_8,         \
+    .embedding = RWL_BITS_8
 #define LITE                                                                                       \
     {                                                                                              \
-        LITE_BITS, IN_PARTS, ONE_BIT(0.97, 0.003), CLUSTERS                                        \
+        LITE_BITS, IN_PARTS, ONE_BIT(0.98, 0.003), CLUSTERS                                        \
     }
 #define EXACT                                                                                      \
     {                                                                                              \

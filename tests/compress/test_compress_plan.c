@@ -60,7 +60,7 @@ START_TEST(kinds_of_changes)
         { "q4", "emb.weight f16", "emb.weight f16", 1 },
         { "lite", "ffn.key.weight f16 + ffn.value.weight f16",
           "ffn.neurons q4r + ffn.predictor.planes p1 + ffn.predictor.thresholds f32", 6 },
-        { "lite", "head.weight f16", "head.weight q4r + head.planes p1 + head.planes.least f32",
+        { "lite", "head.weight f16", "head.weight q8r + head.planes p1 + head.planes.least f32",
           1 },
         { "lite", "emb.weight f16", "emb.weight q8r", 1 },
         { "lite", "att.v1 f16", "att.v1 q4", 5 },

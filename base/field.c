@@ -188,6 +188,25 @@ int rwl_field_parse(const struct rwl_field *field, void *object, const char *tex
     return rwl_field_check(field, object, bad_code, err);
 }
 
+int rwl_field_parse_size(const char *name, const struct rwl_str *text, const char *word,
+                         uint64_t word_bytes, int bad_code, uint64_t *ret_bytes,
+                         struct rwl_error *err)
+{
+    struct size {
+        int64_t bytes;
+    } size = { 0 };
+    struct rwl_field row = RWL_I64(struct size, bytes, .min = 0, .max = 1e15);
+    if (text->size && strcmp(text->data, word) == 0) {
+        *ret_bytes = word_bytes;
+        return 0;
+    }
+    row.name = name;
+    int result = text->size ? rwl_field_parse(&row, &size, text->data, bad_code, err) : 0;
+    if (!result)
+        *ret_bytes = (uint64_t)size.bytes;
+    return result;
+}
+
 const char *rwl_field_type_name(enum rwl_type type)
 {
     switch (type) {

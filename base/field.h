@@ -125,6 +125,12 @@ int rwl_field_check(const struct rwl_field *field, const void *object, int bad_c
 int rwl_field_parse(const struct rwl_field *field, void *object, const char *text, int bad_code,
                     struct rwl_error *err);
 
+/* Bytes from "4096", "64KiB" or the like, or from a word that stands for a number of its own. name
+ * and errors as in rwl_field_parse. Text of no bytes is 0. */
+int rwl_field_parse_size(const char *name, const struct rwl_str *text, const char *word,
+                         uint64_t word_bytes, int bad_code, uint64_t *ret_bytes,
+                         struct rwl_error *err);
+
 /* "bool", "integer", "number", "text", "bytes", "list of integers", ...: for documents and
  * error lines. */
 const char *rwl_field_type_name(enum rwl_type type);

@@ -25,7 +25,7 @@ int rwl_bench_print_machine(int argc, char **argv);
  * are borrowed from argv. 0, or the exit code after a message. */
 int rwl_bench_options(int argc, char **argv, const struct rwl_option_group *groups,
                       const char *synopsis, const char **ret_argument);
-/* Prints "rwkvlite-bench: <text>"; returns 1. */
+/* Prints "rwkvlite-bench: <text>"; returns the exit code. */
 int rwl_bench_fail(const struct rwl_error *err);
 
 /* machine.c */

@@ -25,7 +25,7 @@ static const struct verb {
 int rwl_bench_fail(const struct rwl_error *err)
 {
     fprintf(stderr, "rwkvlite-bench: %s\n", err->text);
-    return 1;
+    return err->code == RWL_ERR_USAGE ? 2 : 1;
 }
 
 static int usage(const struct rwl_option_group *groups, const char *synopsis)
@@ -53,8 +53,7 @@ int rwl_bench_options(int argc, char **argv, const struct rwl_option_group *grou
         code = usage(groups, synopsis);
     } else if (rwl_options_parse(groups, (struct rwl_arguments){ argv, argc }, false, &arena, &rest,
                                  &err)) {
-        rwl_bench_fail(&err);
-        code = 2;
+        code = rwl_bench_fail(&err);
     } else if (rest.count != 1) {
         code = usage(groups, synopsis);
     } else {

@@ -40,24 +40,6 @@ static const struct {
 #undef EXIT_ROW
 };
 
-/* "64MiB" or "mapped". */
-static int parse_weight_bytes(const struct rwl_str *text, uint64_t *ret_bytes,
-                              struct rwl_error *err)
-{
-    struct size {
-        int64_t weight_bytes;
-    } size = { 0 };
-    const struct rwl_field row = RWL_I64(struct size, weight_bytes, .min = 0, .max = 1e15);
-    if (text->size && strcmp(text->data, "mapped") == 0) {
-        *ret_bytes = RWL_WEIGHTS_MAPPED;
-        return 0;
-    }
-    int result = text->size ? rwl_field_parse(&row, &size, text->data, RWL_ERR_USAGE, err) : 0;
-    if (!result)
-        *ret_bytes = (uint64_t)size.weight_bytes;
-    return result;
-}
-
 int rwl_tool_open(const char *path, const struct rwl_run_options *run, uint32_t max_tokens,
                   struct rwl_model **ret_model, struct rwl_engine **ret_engine,
                   struct rwl_error *err)
@@ -69,7 +51,9 @@ int rwl_tool_open(const char *path, const struct rwl_run_options *run, uint32_t 
         .embedding_rows = (uint32_t)run->embedding_rows,
     };
     struct rwl_model *model;
-    int result = parse_weight_bytes(&run->weight_bytes, &options.weight_bytes, err);
+    int result =
+        rwl_field_parse_size("weight_bytes", &run->weight_bytes, "mapped", RWL_WEIGHTS_MAPPED,
+                             RWL_ERR_USAGE, &options.weight_bytes, err);
     if (!result)
         result = rwl_model_open(path, &model, err);
     if (result)

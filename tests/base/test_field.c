@@ -150,6 +150,33 @@ START_TEST(parsed_values_arrive)
 }
 END_TEST
 
+START_TEST(sizes_have_a_word)
+{
+    static const struct {
+        const char *text, *fault;
+        uint64_t bytes;
+    } cases[] = {
+        { "", NULL, 0 },
+        { "0", NULL, 0 },
+        { "64KiB", NULL, 65536 },
+        { "all", NULL, UINT64_MAX },
+        { "ALL", "most_bytes: 'ALL' is no size", 0 },
+        { "64k", "most_bytes: '64k' is no size", 0 },
+        { "-1", "most_bytes: -1 is outside", 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct rwl_str text = { cases[i].text, strlen(cases[i].text) };
+        struct rwl_error err = { 0 };
+        uint64_t bytes = 7;
+        int result = rwl_field_parse_size("most_bytes", &text, "all", UINT64_MAX, RWL_ERR_USAGE,
+                                          &bytes, &err);
+        ck_assert_int_eq(result, cases[i].fault ? RWL_ERR_USAGE : 0);
+        ck_assert_uint_eq(bytes, cases[i].fault ? 7 : cases[i].bytes);
+        ck_assert(!cases[i].fault || strstr(err.text, cases[i].fault) == err.text);
+    }
+}
+END_TEST
+
 START_TEST(lists_are_bounded)
 {
     struct sample sample;
@@ -207,6 +234,7 @@ int main(void)
     tcase_add_loop_test(tests, text_is_parsed_and_checked, 0,
                         sizeof parse_cases / sizeof *parse_cases);
     tcase_add_test(tests, parsed_values_arrive);
+    tcase_add_test(tests, sizes_have_a_word);
     tcase_add_test(tests, lists_are_bounded);
     tcase_add_test(tests, near_names_are_suggested);
     tcase_add_test(tests, types_have_names);

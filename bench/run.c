@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The options of a measured run, its model and engine, and its decoding steps. */
 #include "bench/run.h"
 
 #include "engine/engine.h"

@@ -4,6 +4,10 @@
  * others watch. A run is started by moving `run` on and ended by one more barrier. Who sleeps on
  * a word first announces itself in `sleepers` and the kernel compares the word again, so that
  * the mover, who looks at `sleepers` after moving, cannot miss it.
+ *
+ * Who spins in vain at a barrier halves everybody's next spin, who spins with success doubles it.
+ * Waits are long when another process has taken a CPU and a worker with it: then a waiting worker's
+ * CPU is free at once for the one that was pushed aside.
  */
 #define _GNU_SOURCE /* CPU_COUNT, syscall */
 #include "engine/pool.h"
@@ -27,7 +31,8 @@
 
 enum {
     MAX_THREADS = 256,
-    SPIN_TURNS = 2000, /* some tens of microseconds */
+    MOST_SPIN_TURNS = 2000, /* some tens of microseconds */
+    LEAST_SPIN_TURNS = 30,
     CACHE_LINE = 64,
 };
 
@@ -43,8 +48,9 @@ struct rwl_pool {
     alignas(CACHE_LINE) atomic_uint taken;
     alignas(CACHE_LINE) rwl_pool_fn *fn; /* NULL: end */
     void *arg;
-    uint32_t threads, spin_turns;
-    uint32_t started; /* threads that run, without the caller */
+    uint32_t threads;
+    uint32_t started;                           /* threads that run, without the caller */
+    alignas(CACHE_LINE) atomic_uint spin_turns; /* 0: never */
     struct helper {
         struct rwl_pool *pool;
         uint32_t index;
@@ -68,17 +74,49 @@ static void relax(void)
 }
 #endif
 
-static void wait_past(struct word *word, unsigned value, uint32_t spin_turns)
+/* Whether the word moved while spinning. */
+static bool spin_past(struct word *word, unsigned value, unsigned turns)
 {
-    for (uint32_t i = 0; i < spin_turns; i++) {
+    for (unsigned i = 0; i < turns; i++) {
         if (atomic_load_explicit(&word->value, memory_order_acquire) != value)
-            return;
+            return true;
         relax();
     }
+    return false;
+}
+
+static void sleep_past(struct word *word, unsigned value)
+{
     atomic_fetch_add(&word->sleepers, 1);
     while (atomic_load(&word->value) == value)
         syscall(SYS_futex, &word->value, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
     atomic_fetch_sub(&word->sleepers, 1);
+}
+
+static unsigned spin_turns(const struct rwl_pool *pool)
+{
+    return atomic_load_explicit(&pool->spin_turns, memory_order_relaxed);
+}
+
+/* Which of two workers' settings stays does not matter. */
+static void set_spin_turns(struct rwl_pool *pool, unsigned before, unsigned turns)
+{
+    turns = turns < LEAST_SPIN_TURNS ? LEAST_SPIN_TURNS : turns;
+    turns = turns > MOST_SPIN_TURNS ? MOST_SPIN_TURNS : turns;
+    if (before && turns != before)
+        atomic_store_explicit(&pool->spin_turns, turns, memory_order_relaxed);
+}
+
+static void wait_turn(struct rwl_pool *pool, unsigned turn)
+{
+    const unsigned turns = spin_turns(pool);
+
+    if (spin_past(&pool->turn, turn, turns)) {
+        set_spin_turns(pool, turns, turns * 2);
+        return;
+    }
+    set_spin_turns(pool, turns, turns / 2);
+    sleep_past(&pool->turn, turn);
 }
 
 static void move_on(struct word *word)
@@ -96,7 +134,7 @@ void rwl_pool_barrier(struct rwl_pool *pool)
     }
     unsigned turn = atomic_load_explicit(&pool->turn.value, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 < pool->threads) {
-        wait_past(&pool->turn, turn, pool->spin_turns);
+        wait_turn(pool, turn);
         return;
     }
     atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
@@ -115,7 +153,8 @@ static void *helper_main(void *arg)
     struct rwl_pool *pool = helper->pool;
 
     for (unsigned run = 0;; run++) {
-        wait_past(&pool->run, run, run ? pool->spin_turns : 0);
+        if (!spin_past(&pool->run, run, run ? spin_turns(pool) : 0))
+            sleep_past(&pool->run, run);
         if (!pool->fn)
             return NULL;
         pool->fn(pool, helper->index, pool->arg);
@@ -164,7 +203,7 @@ int rwl_pool_create(uint32_t threads, struct rwl_pool **ret_pool, struct rwl_err
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for %u threads", (unsigned)threads);
     *pool = (struct rwl_pool){ .threads = threads };
     /* With fewer CPUs than workers, whom one waits for may be waiting for this CPU. */
-    pool->spin_turns = threads <= rwl_pool_cpus() ? SPIN_TURNS : 0;
+    atomic_init(&pool->spin_turns, threads <= rwl_pool_cpus() ? MOST_SPIN_TURNS : 0);
 
     for (; pool->started + 1 < threads; pool->started++) {
         struct helper *helper = &pool->helpers[pool->started];

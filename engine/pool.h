@@ -5,7 +5,7 @@
  * counter, so that an idle one takes over. The caller of run is worker 0.
  *
  * Waiting is a short spin, then a futex: between runs nobody wakes up. To change how long a
- * worker spins, see SPIN_TURNS in pool.c.
+ * worker spins, see wait_turn in pool.c.
  */
 #ifndef RWL_ENGINE_POOL_H
 #define RWL_ENGINE_POOL_H

@@ -27,13 +27,15 @@ static uint32_t detect(void)
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 
-enum { HWCAP_SDOT = 1 << 20 }; /* HWCAP_ASIMDDP of <asm/hwcap.h> */
+enum { HWCAP_SDOT = 1 << 20, HWCAP2_SMMLA = 1 << 13 }; /* ASIMDDP and I8MM of <asm/hwcap.h> */
 
 static uint32_t detect(void)
 {
     uint32_t bits = RWL_CPU_NEON; /* part of the base architecture */
     if (getauxval(AT_HWCAP) & HWCAP_SDOT)
         bits |= RWL_CPU_DOTPROD;
+    if (getauxval(AT_HWCAP2) & HWCAP2_SMMLA)
+        bits |= RWL_CPU_I8MM;
     return bits;
 }
 #else
@@ -86,6 +88,11 @@ void rwl_quant_init_dotprod(struct rwl_kernels *kernels)
     (void)kernels;
 }
 
+void rwl_quant_init_i8mm(struct rwl_kernels *kernels)
+{
+    (void)kernels;
+}
+
 void rwl_planes_init_neon(struct rwl_kernels *kernels)
 {
     (void)kernels;
@@ -102,6 +109,7 @@ void rwl_kernels_init(struct rwl_kernels *kernels, uint32_t cpu)
     const uint32_t avx_vnni = RWL_CPU_AVX2 | RWL_CPU_AVX_VNNI;
     const uint32_t avx512_vnni = RWL_CPU_AVX2 | RWL_CPU_AVX512_VNNI;
     const uint32_t dotprod = RWL_CPU_NEON | RWL_CPU_DOTPROD;
+    const uint32_t i8mm = dotprod | RWL_CPU_I8MM;
 
     rwl_kernels_init_ref(kernels);
     rwl_quant_init_ref(kernels);
@@ -127,5 +135,9 @@ void rwl_kernels_init(struct rwl_kernels *kernels, uint32_t cpu)
     if ((cpu & dotprod) == dotprod) {
         rwl_quant_init_dotprod(kernels);
         kernels->name = "neon, dotprod";
+    }
+    if ((cpu & i8mm) == i8mm) {
+        rwl_quant_init_i8mm(kernels);
+        kernels->name = "neon, dotprod, i8mm";
     }
 }

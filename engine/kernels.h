@@ -27,6 +27,7 @@ enum rwl_cpu {
     RWL_CPU_AVX512_VNNI = 4, /* and RWL_CPU_AVX2: AVX-512 VL, BW and VNNI */
     RWL_CPU_AVX_VNNI = 8,    /* and RWL_CPU_AVX2 */
     RWL_CPU_DOTPROD = 16,    /* and RWL_CPU_NEON: SDOT */
+    RWL_CPU_I8MM = 32,       /* and RWL_CPU_DOTPROD: SMMLA */
     RWL_CPU_NONE = 1 << 30,  /* for masks: the scalar reference */
 };
 
@@ -149,6 +150,7 @@ void rwl_quant_init_avx_vnni(struct rwl_kernels *kernels);
 void rwl_quant_init_avx512_vnni(struct rwl_kernels *kernels);
 void rwl_quant_init_neon(struct rwl_kernels *kernels);
 void rwl_quant_init_dotprod(struct rwl_kernels *kernels);
+void rwl_quant_init_i8mm(struct rwl_kernels *kernels); /* after dotprod's, of which it keeps rows */
 
 /* And for planes. */
 void rwl_planes_init_ref(struct rwl_kernels *kernels);

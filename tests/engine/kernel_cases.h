@@ -19,6 +19,7 @@ static const uint32_t columns[] = {
     RWL_CPU_AVX2 | RWL_CPU_AVX512_VNNI,
     RWL_CPU_NEON,
     RWL_CPU_NEON | RWL_CPU_DOTPROD,
+    RWL_CPU_NEON | RWL_CPU_DOTPROD | RWL_CPU_I8MM,
 };
 enum { COLUMN_COUNT = sizeof(columns) / sizeof(*columns), GUARD = 16 };
 

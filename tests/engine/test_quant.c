@@ -59,7 +59,7 @@ static struct product random_product(int round)
     struct product p = { .encoding = round % 2 ? RWL_ENCODING_Q8 : RWL_ENCODING_Q4,
                          .rows = between(1, 40),
                          .columns = between(1, 300),
-                         .count = between(1, 9) };
+                         .count = between(1, 17) };
     if (round % 4 == 0)
         p.columns = 64 * between(1, 12);
     p.groups = (size_t)rwl_groups(p.columns);
@@ -241,28 +241,33 @@ START_TEST(activations)
 }
 END_TEST
 
-/* Largest sums: nothing overflows on the way. */
+/* Largest sums: nothing overflows on the way, however many inputs are taken at once. */
 START_TEST(extremes)
 {
+    enum { MOST = 9 };
     if (!choose(_i))
         return;
     for (int encoding = RWL_ENCODING_Q8; encoding <= RWL_ENCODING_Q4; encoding++)
         for (int signs = 0; signs < 4; signs++) {
-            struct rwl_group x = { .scale = 1 };
+            struct rwl_group x[MOST];
             uint8_t w[RWL_SCALES_BYTES + RWL_GROUP_BYTES_Q8] = { 0 };
             const int quant =
                 encoding == RWL_ENCODING_Q8 ? (signs & 1 ? -127 : 127) : (signs & 1 ? -8 : 7);
             const int input = signs & 2 ? -127 : 127;
             const int byte = encoding == RWL_ENCODING_Q8 ? quant : (quant + 8) * 0x11;
-            float y[RWL_STRIP_ROWS];
-            memset(x.q, input, sizeof(x.q));
-            x.sum = 32 * input;
+            float y[MOST * RWL_STRIP_ROWS];
+            for (int t = 0; t < MOST; t++) {
+                x[t] = (struct rwl_group){ .scale = 1, .sum = 32 * input };
+                memset(x[t].q, input, sizeof(x[t].q));
+            }
             for (int row = 0; row < RWL_STRIP_ROWS; row++)
                 rwl_store_u16(w + 2 * row, rwl_float16_narrow(1));
             memset(w + RWL_SCALES_BYTES, byte, sizeof(w) - RWL_SCALES_BYTES);
-            tested.product[encoding](w, RWL_STRIP_ROWS, 32, &x, 1, 1, y, RWL_STRIP_ROWS);
-            for (int row = 0; row < RWL_STRIP_ROWS; row++)
-                ck_assert_float_eq(y[row], (float)(32 * quant * input));
+            for (size_t count = 1; count <= MOST; count++) {
+                tested.product[encoding](w, RWL_STRIP_ROWS, 32, x, 1, count, y, RWL_STRIP_ROWS);
+                for (size_t i = 0; i < count * RWL_STRIP_ROWS; i++)
+                    ck_assert_float_eq(y[i], (float)(32 * quant * input));
+            }
         }
 }
 END_TEST

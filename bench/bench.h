@@ -20,6 +20,7 @@ int rwl_bench_make_checkpoint(int argc, char **argv);
 int rwl_bench_make_model(int argc, char **argv);
 int rwl_bench_make_planted(int argc, char **argv);
 int rwl_bench_print_machine(int argc, char **argv);
+int rwl_bench_table(int argc, char **argv);
 
 /* main.c: sets defaults, then options and exactly one other argument. groups: without lists; texts
  * are borrowed from argv. 0, or the exit code after a message. */
@@ -28,6 +29,9 @@ int rwl_bench_options(int argc, char **argv, const struct rwl_option_group *grou
 /* Prints "rwkvlite-bench: <text>"; returns the exit code. */
 int rwl_bench_fail(const struct rwl_error *err);
 
+/* drop_cache.c: fails if more than a hundredth of the file stays in the page cache. */
+int rwl_bench_drop_file(const char *path, struct rwl_error *err);
+
 /* machine.c */
 struct rwl_bench_memory { /* bytes */
     uint64_t mapped, mapped_resident, anonymous;
@@ -35,6 +39,10 @@ struct rwl_bench_memory { /* bytes */
 
 double rwl_bench_now(void);                            /* seconds, monotonic */
 double rwl_bench_median(double *values, size_t count); /* sorts them */
+struct rwl_bench_spread {
+    double median, low, high; /* low, high: quartiles */
+};
+struct rwl_bench_spread rwl_bench_spread(double *values, size_t count); /* sorts them */
 /* "AMD EPYC, 2 CPUs, 23.4 GiB, Linux 6.1.0" */
 void rwl_bench_machine(char *ret_text, size_t capacity);
 /* Bytes a second that this many threads read from a buffer far larger than the caches; one

@@ -2,7 +2,8 @@
 /*
  * Decoding speed of one session, in turns with the memory bandwidth: A B A B, medians. What limits
  * decoding is reading the weights, so the limit to compare to is bandwidth over the bytes that
- * steps have read: all weights once, of a sparse model those that were needed.
+ * steps have read: all weights once, of a sparse model those that were needed. The bandwidth of a
+ * repeat is the mean of the passes before and after it.
  */
 #include "bench/bench.h"
 #include "bench/run.h"
@@ -37,7 +38,8 @@ static int measure(struct rwl_engine *engine, struct rwl_state *state,
                    const struct rwl_model *model, const struct options *options,
                    struct measured *ret_measured, struct rwl_error *err)
 {
-    static double bandwidths[MAX_REPEAT], rates[MAX_REPEAT], bytes[MAX_REPEAT], ratios[MAX_REPEAT];
+    static double bandwidths[MAX_REPEAT + 1], rates[MAX_REPEAT], bytes[MAX_REPEAT],
+        ratios[MAX_REPEAT];
     uint32_t token = 1;
     struct rwl_bench_batch batch = { .count = 1,
                                      .vocab_size = rwl_model_get_hparams(model)->vocab_size,
@@ -48,20 +50,21 @@ static int measure(struct rwl_engine *engine, struct rwl_state *state,
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for the logits");
     int result = rwl_bench_decode_steps(engine, &batch, 4, err); /* warm up */
     size_t count = (size_t)options->repeat;
+    bandwidths[0] = rwl_bench_bandwidth(rwl_engine_threads(engine));
     for (size_t i = 0; !result && i < count; i++) {
         struct rwl_engine_activity activity;
         rwl_engine_reset_activity(engine);
-        bandwidths[i] = rwl_bench_bandwidth(rwl_engine_threads(engine));
         double start = rwl_bench_now();
         result = rwl_bench_decode_steps(engine, &batch, options->tokens, err);
         rates[i] = (double)options->tokens / (rwl_bench_now() - start);
         rwl_engine_activity(engine, &activity);
         bytes[i] = (double)activity.weight_bytes / (double)options->tokens;
-        ratios[i] = rates[i] * bytes[i] / bandwidths[i];
+        bandwidths[i + 1] = rwl_bench_bandwidth(rwl_engine_threads(engine));
+        ratios[i] = rates[i] * bytes[i] / ((bandwidths[i] + bandwidths[i + 1]) / 2);
     }
     free(batch.logits);
     if (!result)
-        *ret_measured = (struct measured){ .bandwidth = rwl_bench_median(bandwidths, count),
+        *ret_measured = (struct measured){ .bandwidth = rwl_bench_median(bandwidths, count + 1),
                                            .rate = rwl_bench_median(rates, count),
                                            .bytes = rwl_bench_median(bytes, count),
                                            .ratio = rwl_bench_median(ratios, count) };

@@ -27,7 +27,7 @@ static uint64_t cached_bytes(int fd, size_t size)
     return bytes;
 }
 
-static int drop(const char *path, struct rwl_error *err)
+int rwl_bench_drop_file(const char *path, struct rwl_error *err)
 {
     struct stat status;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -55,5 +55,5 @@ int rwl_bench_drop_cache(int argc, char **argv)
     int code = rwl_bench_options(argc, argv, groups, "rwkvlite-bench drop-cache FILE", &path);
     if (code)
         return code;
-    return drop(path, &err) ? rwl_bench_fail(&err) : 0;
+    return rwl_bench_drop_file(path, &err) ? rwl_bench_fail(&err) : 0;
 }

@@ -20,6 +20,8 @@ static const struct verb {
       rwl_bench_make_model },
     { "make-planted", "Write an RWKV-7 model with sparse activity and a clustered head.",
       rwl_bench_make_planted },
+    { "table", "All speeds of a model on this machine, beside a plain forward pass with OpenBLAS.",
+      rwl_bench_table },
 };
 
 int rwl_bench_fail(const struct rwl_error *err)

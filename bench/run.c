@@ -5,7 +5,7 @@
 #include "engine/engine.h"
 #include "engine/model.h"
 
-enum { MAX_BATCH = 64 };
+#include <assert.h>
 
 const struct rwl_field rwl_bench_run_rows[] = {
     RWL_I64(struct rwl_bench_run_options, threads, .def.i = 2, .min = 1, .max = 64,
@@ -51,24 +51,33 @@ uint32_t rwl_bench_likeliest(const float *logits, uint32_t vocab_size)
     return best;
 }
 
-int rwl_bench_decode_steps(struct rwl_engine *engine, const struct rwl_bench_batch *batch,
-                           int64_t steps, struct rwl_error *err)
+static uint32_t next_token(const struct rwl_bench_batch *batch, uint32_t session)
 {
-    struct rwl_step_item items[MAX_BATCH];
-    if (batch->count > MAX_BATCH)
-        return rwl_error_set(err, RWL_ERR_BAD_PARAM, "a batch of more than %d", MAX_BATCH);
+    if (batch->text) {
+        const size_t apart = batch->text_size / RWL_BENCH_MAX_BATCH;
+        return batch->text[(batch->at + session * apart) % batch->text_size];
+    }
+    return rwl_bench_likeliest(batch->logits + session * (size_t)batch->vocab_size,
+                               batch->vocab_size);
+}
+
+int rwl_bench_decode_steps(struct rwl_engine *engine, struct rwl_bench_batch *batch, int64_t steps,
+                           struct rwl_error *err)
+{
+    struct rwl_step_item items[RWL_BENCH_MAX_BATCH];
+    assert(batch->count <= RWL_BENCH_MAX_BATCH);
     for (uint32_t i = 0; i < batch->count; i++)
         items[i] =
             (struct rwl_step_item){ .state = batch->states[i],
                                     .tokens = &batch->tokens[i],
                                     .count = 1,
                                     .logits = batch->logits + i * (size_t)batch->vocab_size };
-    for (int64_t step = 0; step < steps; step++) {
+    for (int64_t step = 0; step < steps; step++, batch->at++) {
         int result = rwl_engine_step(engine, items, batch->count, err);
         if (result)
             return result;
         for (uint32_t i = 0; i < batch->count; i++)
-            batch->tokens[i] = rwl_bench_likeliest(items[i].logits, batch->vocab_size);
+            batch->tokens[i] = next_token(batch, i);
     }
     return 0;
 }

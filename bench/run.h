@@ -24,14 +24,18 @@ int rwl_bench_open(const char *path, const struct rwl_bench_run_options *options
 
 uint32_t rwl_bench_likeliest(const float *logits, uint32_t vocab_size);
 
-/* Sessions that decode together, each by its own likeliest token. */
+/* Sessions that decode together: each reads on its own part of a text or, without one, takes its
+ * likeliest token. */
 struct rwl_bench_batch {
     uint32_t count, vocab_size;
     struct rwl_state *const *states; /* [count], borrowed */
     uint32_t *tokens;                /* [count] the next ones */
     float *logits;                   /* [count][V] */
+    const uint32_t *text;            /* borrowed, or NULL */
+    size_t text_size, at;            /* tokens of the text; how many of it are read */
 };
-int rwl_bench_decode_steps(struct rwl_engine *engine, const struct rwl_bench_batch *batch,
-                           int64_t steps, struct rwl_error *err);
+enum { RWL_BENCH_MAX_BATCH = 64 };
+int rwl_bench_decode_steps(struct rwl_engine *engine, struct rwl_bench_batch *batch, int64_t steps,
+                           struct rwl_error *err);
 
 #endif

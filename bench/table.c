@@ -232,7 +232,7 @@ static void finish(struct rwl_table *table)
 
 /* All that were taken, for the line about the bandwidth itself. */
 struct bandwidths {
-    double values[CASE_COUNT * (MAX_REPEAT + 1)];
+    double values[CASE_COUNT * MAX_REPEAT + 1];
     size_t count;
 };
 
@@ -261,7 +261,8 @@ static int measure(struct rwl_table *table, const struct rwl_table_case *of,
 {
     double values[MAX_REPEAT], ratios[MAX_REPEAT], bytes[MAX_REPEAT], factors[MAX_REPEAT];
     const size_t count = (size_t)table->options.repeat;
-    double before = measure_bandwidth(table, bandwidths);
+    double before = bandwidths->count ? bandwidths->values[bandwidths->count - 1]
+                                      : measure_bandwidth(table, bandwidths);
 
     row->of = of;
     for (size_t i = 0; i < count; i++) {

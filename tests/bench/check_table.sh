@@ -18,7 +18,7 @@ fail() {
 }
 
 table() {
-    run "$bench" table --repeat 2 --tokens 3 --prefill 70 --prompt 5 --folder "$folder" "$@" \
+    run "$bench" table --repeat 1 --tokens 3 --prefill 70 --prompt 5 --folder "$folder" "$@" \
         "$model"
 }
 

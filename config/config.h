@@ -26,9 +26,10 @@ struct rwl_config {
 
     struct rwl_str states_folder; /* states.folder; empty: none */
 
-    int64_t engine_threads; /* engine.threads; 0: as many as the CPUs allow */
-    int64_t engine_batch;   /* engine.batch: sessions in one step */
-    int64_t engine_chunk;   /* engine.prompt_chunk: prompt tokens in one step */
+    int64_t engine_threads;     /* engine.threads; 0: as many as the CPUs allow */
+    struct rwl_str engine_cpus; /* engine.cpus: auto|none|"0-3,6" */
+    int64_t engine_batch;       /* engine.batch: sessions in one step */
+    int64_t engine_chunk;       /* engine.prompt_chunk: prompt tokens in one step */
 
     int64_t memory_budget_bytes;      /* memory.budget_bytes, of the whole process; 0: none */
     int64_t memory_reserved_sessions; /* memory.reserved_sessions: what a budget sets memory aside

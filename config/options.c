@@ -69,8 +69,15 @@ const struct rwl_field rwl_config_fields[] = {
 
     INTEGER("engine.threads", engine_threads, 0, 0, 256,
             .doc = "Threads that compute, the engine's own included; 0 means one for each CPU "
-                   "the daemon may use. Beyond the number of real cores more threads make it "
-                   "slower; fewer leave CPUs to the rest of the machine."),
+                   "that the daemon may use and engine.cpus leaves, at most 16. Beyond the number "
+                   "of real cores more threads make it slower; fewer leave CPUs to the rest of "
+                   "the machine."),
+    TEXT("engine.cpus", engine_cpus, .def.s = "auto", .max = 255,
+         .doc = "The CPUs that compute: auto, on machines whose cores differ the big ones, unless "
+                "engine.threads asks for more threads than there are; none, whichever the system "
+                "gives; or a list such as \"0-3,6\", of which those count that the daemon may "
+                "use. Threads that cannot be kept there run anywhere. The rest of the daemon is "
+                "not bound."),
     INTEGER("engine.batch", engine_batch, 16, 1, 64,
             .doc = "The most sessions that advance together in one step. The weights are read "
                    "once for all of them, so a larger batch serves many sessions faster and each "

@@ -11,6 +11,7 @@
 #include "daemon/job.h"
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
+#include "engine/cpus.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -91,6 +92,7 @@ static void *run(void *data)
     struct rwl_engine_thread *thread = data;
     struct rwl_core *core = &thread->core;
     bool busy = false, runs = true;
+    rwl_engine_keep_caller(core->engine);
     while (runs) {
         int64_t deadline = rwl_scheduler_expire(core);
         struct rwl_letter *letters = busy ? rwl_mailbox_take(&thread->commands)
@@ -114,6 +116,7 @@ static int create_engine(struct rwl_core *core, const struct rwl_engine_settings
     enum { SAMPLER_BYTES = 16, SMALL_THINGS = 1 << 20 }; /* sampler.h: a token of the vocabulary */
     const struct rwl_engine_options options = {
         .threads = settings->threads,
+        .cpus = settings->cpus,
         .max_tokens = settings->batch + settings->chunk,
     };
     const struct rwl_budget_needs needs = {
@@ -170,6 +173,15 @@ static void close_engine(struct rwl_core *core)
     rwl_model_close((struct rwl_model *)(uintptr_t)core->model);
 }
 
+static void log_cpus(const struct rwl_engine *engine)
+{
+    char list[200] = "any";
+    if (rwl_engine_cpus(engine))
+        rwl_cpus_format(rwl_engine_cpus(engine), list, sizeof list);
+    rwl_log(RWL_LOG_INFO, "computing with %u threads, kernels %s, CPUs %s",
+            (unsigned)rwl_engine_threads(engine), rwl_engine_kernels(engine), list);
+}
+
 static int start_thread(struct rwl_engine_thread *thread,
                         const struct rwl_engine_settings *settings, struct rwl_error *err)
 {
@@ -180,6 +192,7 @@ static int start_thread(struct rwl_engine_thread *thread,
     if (failed)
         return rwl_error_errno(err, RWL_ERR_NOMEM, failed, "the engine thread");
     thread->runs = true;
+    log_cpus(thread->core.engine);
     return 0;
 }
 

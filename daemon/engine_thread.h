@@ -15,6 +15,7 @@ struct rwl_engine_thread;
 struct rwl_engine_settings {
     const char *model_path;
     uint32_t threads, batch, chunk;
+    const char *cpus; /* as in struct rwl_engine_options */
     struct rwl_memory_settings memory;
     struct rwl_limits limits;
     const char *states_folder;    /* "": none; copied */

@@ -192,6 +192,7 @@ static int start_engine(struct rwl_server *server, struct rwl_error *err)
     const struct rwl_engine_settings settings = {
         .model_path = config->model.data,
         .threads = (uint32_t)config->engine_threads,
+        .cpus = config->engine_cpus.data,
         .batch = (uint32_t)config->engine_batch,
         .chunk = (uint32_t)chunk,
         .memory = { .budget_bytes = config->memory_budget_bytes,

@@ -6,8 +6,19 @@
 #include "daemon/settings.h"
 
 #include "daemon/log.h"
+#include "engine/cpus.h"
 
 #include <string.h>
+
+static int check_cpus(const char *wanted, struct rwl_error *err)
+{
+    struct rwl_cpus unused;
+    struct rwl_error cause;
+    if (strcmp(wanted, "auto") == 0 || strcmp(wanted, "none") == 0 ||
+        rwl_cpus_parse(wanted, &unused, &cause) == 0)
+        return 0;
+    return rwl_error_set(err, RWL_ERR_BAD_CONFIG, "engine.cpus: %s, nor auto or none", cause.text);
+}
 
 /* What the rows of the table cannot say. */
 static int check_together(const struct rwl_config *config, struct rwl_error *err)
@@ -15,7 +26,7 @@ static int check_together(const struct rwl_config *config, struct rwl_error *err
     if (config->memory_mapped && config->memory_budget_bytes)
         return rwl_error_set(err, RWL_ERR_BAD_CONFIG,
                              "memory.mapped: not together with memory.budget_bytes");
-    return 0;
+    return check_cpus(config->engine_cpus.data, err);
 }
 
 int rwl_settings_load(const struct rwl_command_line *line, struct rwl_settings *ret_settings,

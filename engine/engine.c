@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 
 #include "base/error.h"
+#include "engine/cpus.h"
 #include "engine/forward.h"
 #include "engine/weight_store.h"
 
@@ -14,7 +15,6 @@
 
 enum {
     MAX_THREADS = 256,
-    DEFAULT_MOST_THREADS = 16,
     MAX_TOKENS = 1024,
     DEFAULT_TOKENS = 64,
 };
@@ -24,6 +24,7 @@ struct rwl_engine {
     struct rwl_weight_store *store;
     struct rwl_pool *pool;
     struct rwl_pass *pass;
+    struct rwl_cpus_choice cpus;
 
     /* Bytes of tensors that every step reads: of the layers, of the head, of one embedding row. */
     uint64_t layers_bytes, head_bytes, row_bytes;
@@ -31,10 +32,15 @@ struct rwl_engine {
     struct rwl_engine_activity misses;   /* before that */
 };
 
-static uint32_t default_threads(void)
+static int choose_cpus(const struct rwl_engine_options *options, struct rwl_cpus_choice *ret_choice,
+                       struct rwl_error *err)
 {
-    uint32_t cpus = rwl_pool_cpus();
-    return cpus < DEFAULT_MOST_THREADS ? cpus : DEFAULT_MOST_THREADS;
+    struct rwl_cpus allowed;
+    rwl_cpus_allowed(&allowed);
+    if (rwl_cpus_choose(options->cpus, options->threads, RWL_CPUS_FOLDER, &allowed, ret_choice,
+                        err))
+        return rwl_error_prefix(err, "cpus");
+    return 0;
 }
 
 static void count_bytes(struct rwl_engine *engine)
@@ -60,15 +66,14 @@ int rwl_engine_create(const struct rwl_model *model, const struct rwl_engine_opt
     int status;
 
     options = options ? options : &defaults;
-    const uint32_t threads = options->threads ? options->threads : default_threads();
     const uint32_t tokens = options->max_tokens ? options->max_tokens : DEFAULT_TOKENS;
     uint32_t cpu = rwl_cpu_detect();
     if (options->cpu_mask)
         cpu &= options->cpu_mask;
 
-    if (threads > MAX_THREADS)
+    if (options->threads > MAX_THREADS)
         return rwl_error_set(err, RWL_ERR_BAD_PARAM, "threads: %u is not in 1 to %d",
-                             (unsigned)threads, MAX_THREADS);
+                             (unsigned)options->threads, MAX_THREADS);
     if (tokens > MAX_TOKENS)
         return rwl_error_set(err, RWL_ERR_BAD_PARAM, "max_tokens: %u is not in 1 to %d",
                              (unsigned)tokens, MAX_TOKENS);
@@ -77,11 +82,13 @@ int rwl_engine_create(const struct rwl_model *model, const struct rwl_engine_opt
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine");
     engine->model = model;
     count_bytes(engine);
-    if ((status = rwl_weight_store_create(model, options->weight_bytes, options->embedding_rows,
+    if ((status = choose_cpus(options, &engine->cpus, err)) != 0 ||
+        (status = rwl_weight_store_create(model, options->weight_bytes, options->embedding_rows,
                                           &engine->store, err)) != 0 ||
-        (status = rwl_pass_create(model, engine->store, cpu, threads, tokens, &engine->pass,
-                                  err)) != 0 ||
-        (status = rwl_pool_create(threads, &engine->pool, err)) != 0) {
+        (status = rwl_pass_create(model, engine->store, cpu, engine->cpus.threads, tokens,
+                                  &engine->pass, err)) != 0 ||
+        (status = rwl_pool_create_on(rwl_engine_cpus(engine), engine->cpus.threads, &engine->pool,
+                                     err)) != 0) {
         rwl_engine_destroy(engine);
         return status;
     }
@@ -102,6 +109,17 @@ void rwl_engine_destroy(struct rwl_engine *engine)
 uint32_t rwl_engine_threads(const struct rwl_engine *engine)
 {
     return engine->pass->threads;
+}
+
+const struct rwl_cpus *rwl_engine_cpus(const struct rwl_engine *engine)
+{
+    return engine->cpus.kept ? &engine->cpus.cpus : NULL;
+}
+
+void rwl_engine_keep_caller(const struct rwl_engine *engine)
+{
+    if (engine->cpus.kept)
+        rwl_cpus_keep_to(&engine->cpus.cpus);
 }
 
 uint32_t rwl_engine_max_tokens(const struct rwl_engine *engine)

@@ -14,15 +14,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct rwl_cpus;
 struct rwl_engine;
 struct rwl_error;
 struct rwl_model;
 struct rwl_state;
 
 struct rwl_engine_options {
-    uint32_t threads;    /* 1 to 256; 0: one a CPU this process may run on, at most 16 */
+    uint32_t threads;    /* 1 to 256; 0: one for each CPU that cpus leaves, at most 16 */
     uint32_t max_tokens; /* 1 to 1024, rows in one step over all items; 0: 64 */
     uint32_t cpu_mask;   /* bits of enum rwl_cpu that may be used (kernels.h); 0: all */
+
+    /* Where the threads run: "auto", on machines whose cores differ the big ones; "none", anywhere;
+     * or a list, "0-3,6", of which those count that this process may use. NULL: auto. Where none
+     * is left, or more threads are asked for than there are big cores, they run anywhere. */
+    const char *cpus;
 
     /* The most bytes of weights to keep in memory. Neurons and clusters are read from the file into
      * caches, which take what the rest leaves; if that is nothing, layers are given back after use
@@ -49,6 +55,11 @@ void rwl_engine_destroy(struct rwl_engine *engine);
 
 uint32_t rwl_engine_threads(const struct rwl_engine *engine);
 uint32_t rwl_engine_max_tokens(const struct rwl_engine *engine);
+/* What the engine's threads keep to, until it is destroyed; NULL: they run anywhere. */
+const struct rwl_cpus *rwl_engine_cpus(const struct rwl_engine *engine);
+/* The thread that calls step computes as well. Keeps the calling one to the same CPUs for good: for
+ * a thread that does little else. Where the system refuses, or there are none, nothing changes. */
+void rwl_engine_keep_caller(const struct rwl_engine *engine);
 size_t rwl_engine_scratch_bytes(const struct rwl_engine *engine);
 const char *rwl_engine_kernels(const struct rwl_engine *engine); /* "avx2" */
 

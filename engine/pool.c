@@ -9,18 +9,18 @@
  * Waits are long when another process has taken a CPU and a worker with it: then a waiting worker's
  * CPU is free at once for the one that was pushed aside.
  */
-#define _GNU_SOURCE /* CPU_COUNT, syscall */
+#define _GNU_SOURCE /* syscall */
 #include "engine/pool.h"
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "engine/cpus.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -48,6 +48,7 @@ struct rwl_pool {
     alignas(CACHE_LINE) atomic_uint taken;
     alignas(CACHE_LINE) rwl_pool_fn *fn; /* NULL: end */
     void *arg;
+    struct rwl_cpus cpus; /* that helpers keep to, if any */
     uint32_t threads;
     uint32_t started;                           /* threads that run, without the caller */
     alignas(CACHE_LINE) atomic_uint spin_turns; /* 0: never */
@@ -152,6 +153,8 @@ static void *helper_main(void *arg)
     struct helper *helper = arg;
     struct rwl_pool *pool = helper->pool;
 
+    if (rwl_cpus_count(&pool->cpus))
+        rwl_cpus_keep_to(&pool->cpus); /* where the system refuses, it runs anywhere */
     for (unsigned run = 0;; run++) {
         if (!spin_past(&pool->run, run, run ? spin_turns(pool) : 0))
             sleep_past(&pool->run, run);
@@ -174,11 +177,9 @@ void rwl_pool_run(struct rwl_pool *pool, rwl_pool_fn *fn, void *arg)
 
 uint32_t rwl_pool_cpus(void)
 {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
-        return (uint32_t)CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (uint32_t)online : 1;
+    struct rwl_cpus allowed;
+    rwl_cpus_allowed(&allowed);
+    return rwl_cpus_count(&allowed);
 }
 
 /* Signals are the business of the program's own threads. */
@@ -192,7 +193,8 @@ static int start_helper(struct helper *helper)
     return number;
 }
 
-int rwl_pool_create(uint32_t threads, struct rwl_pool **ret_pool, struct rwl_error *err)
+int rwl_pool_create_on(const struct rwl_cpus *cpus, uint32_t threads, struct rwl_pool **ret_pool,
+                       struct rwl_error *err)
 {
     if (threads < 1 || threads > MAX_THREADS)
         return rwl_error_set(err, RWL_ERR_BAD_PARAM, "threads: %u is not in 1 to %d",
@@ -202,8 +204,11 @@ int rwl_pool_create(uint32_t threads, struct rwl_pool **ret_pool, struct rwl_err
     if (!pool)
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for %u threads", (unsigned)threads);
     *pool = (struct rwl_pool){ .threads = threads };
+    if (cpus)
+        pool->cpus = *cpus;
     /* With fewer CPUs than workers, whom one waits for may be waiting for this CPU. */
-    atomic_init(&pool->spin_turns, threads <= rwl_pool_cpus() ? MOST_SPIN_TURNS : 0);
+    atomic_init(&pool->spin_turns,
+                threads <= (cpus ? rwl_cpus_count(cpus) : rwl_pool_cpus()) ? MOST_SPIN_TURNS : 0);
 
     for (; pool->started + 1 < threads; pool->started++) {
         struct helper *helper = &pool->helpers[pool->started];
@@ -217,6 +222,11 @@ int rwl_pool_create(uint32_t threads, struct rwl_pool **ret_pool, struct rwl_err
     }
     *ret_pool = pool;
     return 0;
+}
+
+int rwl_pool_create(uint32_t threads, struct rwl_pool **ret_pool, struct rwl_error *err)
+{
+    return rwl_pool_create_on(NULL, threads, ret_pool, err);
 }
 
 void rwl_pool_destroy(struct rwl_pool *pool)

@@ -12,6 +12,7 @@
 
 #include <stdint.h>
 
+struct rwl_cpus;
 struct rwl_error;
 struct rwl_pool;
 
@@ -19,6 +20,10 @@ typedef void rwl_pool_fn(struct rwl_pool *pool, uint32_t worker, void *arg);
 
 /* threads: 1 to 256, the caller of run included. */
 int rwl_pool_create(uint32_t threads, struct rwl_pool **ret_pool, struct rwl_error *err);
+/* The same, with all but the caller of run kept to these CPUs, or anywhere if cpus is NULL or the
+ * system refuses. cpus is copied. */
+int rwl_pool_create_on(const struct rwl_cpus *cpus, uint32_t threads, struct rwl_pool **ret_pool,
+                       struct rwl_error *err);
 void rwl_pool_destroy(struct rwl_pool *pool);
 uint32_t rwl_pool_threads(const struct rwl_pool *pool);
 

@@ -34,6 +34,10 @@ static const struct {
     { { "--set", "memory.mapped=on", "--set", "memory.budget_bytes=64MiB", "--check-config" },
       1,
       "memory.mapped: not together with memory.budget_bytes" },
+    { { "--set", "engine.cpus=0-3,6", "--check-config" }, 0, NULL },
+    { { "--set", "engine.cpus=3-0", "--check-config" },
+      1,
+      "engine.cpus: '3-0' is no list of CPUs below 1024 such as 0-3,6, nor auto or none" },
     { { "--config", "/nonexistent.yaml", "--check-config" }, 1, "/nonexistent.yaml" },
     { { "/nonexistent.rwkvl" }, 1, "/nonexistent.rwkvl" },
     { { "/dev/null" }, 1, "/dev/null" },
@@ -215,6 +219,22 @@ START_TEST(reload)
 }
 END_TEST
 
+/* Kept to all CPUs or to none: it computes, and says where. */
+START_TEST(chosen_cpus)
+{
+    static const char *const options[] = { "engine.cpus=0-1023", "engine.cpus=none" };
+    const char *const arguments[] = { "--set", options[_i], "--set", "engine.threads=2", NULL };
+    daemon_start(&server, arguments);
+    client_open(&client, &server);
+    struct rwl_generate_params params = greedy("", "hello");
+    call_ok(&client, RWL_METHOD_GENERATE, &params, NULL);
+    ck_assert(daemon_has_logged(&server, "computing with "));
+    ck_assert(daemon_has_logged(&server, ", CPUs any") == (_i == 1));
+    client_close(&client);
+    daemon_finish(&server);
+}
+END_TEST
+
 /* --- the service manager --- */
 
 START_TEST(notices)
@@ -328,6 +348,7 @@ int main(void)
     tcase_add_test(tests, replaced_socket);
     tcase_add_loop_test(tests, ends_by_signal, 0, 2);
     tcase_add_test(tests, reload);
+    tcase_add_loop_test(tests, chosen_cpus, 0, 2);
     tcase_add_test(tests, notices);
     tcase_add_test(tests, passed_socket);
     tcase_add_test(tests, idle_makes_no_wakeups);

@@ -20,6 +20,7 @@ int rwl_bench_make_checkpoint(int argc, char **argv);
 int rwl_bench_make_model(int argc, char **argv);
 int rwl_bench_make_planted(int argc, char **argv);
 int rwl_bench_print_machine(int argc, char **argv);
+int rwl_bench_spawn(int argc, char **argv);
 int rwl_bench_table(int argc, char **argv);
 
 /* main.c: sets defaults, then options and exactly one other argument. groups: without lists; texts

@@ -20,6 +20,7 @@ static const struct verb {
       rwl_bench_make_model },
     { "make-planted", "Write an RWKV-7 model with sparse activity and a clustered head.",
       rwl_bench_make_planted },
+    { "spawn", "Start a service and say how long it took to be ready.", rwl_bench_spawn },
     { "table", "All speeds of a model on this machine, beside a plain forward pass with OpenBLAS.",
       rwl_bench_table },
 };

@@ -9,10 +9,10 @@
 #include <string.h>
 
 enum {
-    CHUNK_BYTES = 64 << 10,   /* of weights in one piece of work, about */
-    STREAM_BYTES = 256 << 10, /* the same for one input */
-    ROW_STEP = 8,             /* rows that kernels like to do together; of a strip */
-    QUANTISE_GROUPS = 32,     /* of one input row in one piece of work */
+    CHUNK_BYTES = 256 << 10, /* of weights in one piece of work, about */
+    ROW_STEP = 8,            /* rows that kernels like to do together; of a strip */
+    CHUNK_STEP = 32,         /* the same for several inputs */
+    QUANTISE_GROUPS = 32,    /* of one input row in one piece of work */
 };
 
 /* Jobs */
@@ -93,11 +93,11 @@ static uint32_t chunk_rows(const struct rwl_pass *pass, const struct rwl_job *jo
     const uint64_t bytes = step_bytes(&job->matrix) * job->matrix.rows / ROW_STEP;
     const uint64_t threads = pass->threads;
     const uint32_t most = count == 1 ? RWL_STREAM_ROWS : RWL_CHUNK_ROWS;
-    uint64_t turns = bytes / threads / (count == 1 ? STREAM_BYTES : CHUNK_BYTES) + 1;
+    uint64_t turns = bytes / threads / CHUNK_BYTES + 1;
 
     turns = turns < 2 ? 2 : turns;
     uint64_t rows = (job->matrix.rows + turns * threads - 1) / (turns * threads);
-    rows = rwl_align_up(rows, ROW_STEP);
+    rows = rwl_align_up(rows, count == 1 ? ROW_STEP : CHUNK_STEP);
     return rows > most ? most : (uint32_t)rows;
 }
 

@@ -52,7 +52,7 @@ struct rwl_exp_sum {
 /* A piece of work is some rows of a matrix: for one input long enough to stream, for several short
  * enough to stay in the second cache while the inputs pass by; or some columns of a sum. */
 enum {
-    RWL_CHUNK_ROWS = 64,   /* at most */
+    RWL_CHUNK_ROWS = 128,  /* at most */
     RWL_STREAM_ROWS = 256, /* the same for one input */
     RWL_SPARSE_COLUMNS = 512,
     RWL_HEAD_PIECE_ROWS = 2048, /* of a head with planes */

@@ -93,7 +93,7 @@ static bool has_planes(const struct rwl_model *model)
 static size_t worker_floats(const struct rwl_pass *pass)
 {
     const size_t t = pass->max_rows, clusters = pass->model->weights.clusters.rows;
-    size_t floats = t > 4 ? t * RWL_CHUNK_ROWS : RWL_STREAM_ROWS;
+    size_t floats = t > 2 ? t * RWL_CHUNK_ROWS : RWL_STREAM_ROWS;
 
     floats = floats > 8 * (size_t)RWL_SPARSE_COLUMNS ? floats : 8 * (size_t)RWL_SPARSE_COLUMNS;
     floats = floats > clusters ? floats : clusters;

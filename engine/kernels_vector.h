@@ -473,8 +473,8 @@ INLINE void wkv7_rows(size_t n, const float *r, const float *w, const float *k, 
 static void wkv7(size_t n, size_t count, size_t stride, const float *r, const float *w,
                  const float *k, const float *v, const float *c, const float *b, float *s, float *y)
 {
-    for (size_t i = 0; i < n; i += 4)
-        for (size_t t = 0; t < count; t++) {
+    for (size_t t = 0; t < count; t++)
+        for (size_t i = 0; i < n; i += 4) {
             size_t at = t * stride;
             wkv7_rows(n, r + at, w + at, k + at, v + at + i, c + at, b + at, s + i * n, y + at + i);
         }

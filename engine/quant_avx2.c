@@ -64,11 +64,13 @@ static inline q8r_sums q8r_add(b32 w, b32 x)
     return add_pairs(pairs_of(w, x));
 }
 
+#include "engine/quant_tiles_avx2.h"
 #include "engine/quant_vector.h"
 #include "engine/rows_vector.h"
 
 void rwl_quant_init_avx2(struct rwl_kernels *kernels)
 {
     quant_fill(kernels);
+    kernels->product[RWL_ENCODING_Q8] = product_q8_tiles;
     rows_fill(kernels);
 }

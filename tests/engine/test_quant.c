@@ -62,6 +62,11 @@ static struct product random_product(int round)
                          .count = between(1, 17) };
     if (round % 4 == 0)
         p.columns = 64 * between(1, 12);
+    if (round % 16 == 3) { /* several tiles and panels */
+        p.rows = between(60, 140);
+        p.columns = between(500, 800);
+        p.count = between(10, 40);
+    }
     p.groups = (size_t)rwl_groups(p.columns);
     p.strip_bytes = (size_t)rwl_strip_bytes(p.encoding, p.columns);
     p.x_stride = p.groups + between(0, 2);

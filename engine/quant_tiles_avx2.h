@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * q8 by several inputs with AVX2: tiles of 4 strips by 2 inputs, whose eight integer sums stay in
+ * registers. Inputs are first laid out in panels as tiles read them, |x| beside the mask of the
+ * negative ones, because of a product of bytes only one factor may have a sign:
+ *   x w = |x| (w ^ mask) + (x < 0 ? |x| : 0), as w ^ -1 is -w - 1
+ * so that a group's sum starts with the sum of its negative |x|. A panel covers few groups: it and
+ * the weights it meets are read from the first level cache. Included after quant_vector.h.
+ */
+#ifndef RWL_ENGINE_QUANT_TILES_AVX2_H
+#define RWL_ENGINE_QUANT_TILES_AVX2_H
+
+enum {
+    TILE_STRIPS = 4,
+    TILE_INPUTS = 2,
+    TILE_ROWS = TILE_STRIPS * RWL_STRIP_ROWS,
+    PANEL_BLOCKS = 2, /* of RWL_BLOCK_GROUPS groups */
+    PANEL_GROUPS = PANEL_BLOCKS * RWL_BLOCK_GROUPS,
+    PANEL_INPUTS = 16,
+    BLOCK_BYTES_Q8 = RWL_SCALES_BYTES + RWL_BLOCK_GROUPS * RWL_GROUP_BYTES_Q8,
+    CACHE_LINE = 64,
+};
+
+struct panel_group {
+    int32_t size[RWL_GROUP_COLUMNS / 4]; /* four bytes each: |x| */
+    int32_t mask[RWL_GROUP_COLUMNS / 4]; /* x < 0 ? -1 : 0 */
+    int32_t start;                       /* sum of the |x| of negative x */
+    float scale;
+};
+
+static inline void fill_panel_group(const struct rwl_group *x, struct panel_group *ret_group)
+{
+    const __m256i zero = _mm256_setzero_si256(), quants = b32_load(x->q);
+    const __m256i size = _mm256_abs_epi8(quants);
+    const __m256i sums = _mm256_sad_epu8(size, zero);
+    const __m128i two =
+        _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    const int32_t sum = _mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 2);
+
+    _mm256_storeu_si256((__m256i *)(void *)ret_group->size, size);
+    _mm256_storeu_si256((__m256i *)(void *)ret_group->mask, _mm256_cmpgt_epi8(zero, quants));
+    ret_group->start = (sum - x->sum) / 2;
+    ret_group->scale = x->scale;
+}
+
+/* The exact products of group g of a panel: w its quants. */
+INLINE void tile_group(const int T, const uint8_t *w, size_t strip_bytes,
+                       struct panel_group (*x)[PANEL_GROUPS], size_t g,
+                       __m256i ret_sums[TILE_STRIPS][TILE_INPUTS])
+{
+    __m256i size[TILE_INPUTS], mask[TILE_INPUTS];
+
+    for (int t = 0; t < T; t++)
+        for (int s = 0; s < TILE_STRIPS; s++)
+            ret_sums[s][t] = _mm256_set1_epi32(x[t][g].start);
+#pragma GCC unroll 8
+    for (int j = 0; j < RWL_GROUP_COLUMNS / 4; j++) {
+        for (int t = 0; t < T; t++) {
+            size[t] = _mm256_set1_epi32(x[t][g].size[j]);
+            mask[t] = _mm256_set1_epi32(x[t][g].mask[j]);
+        }
+        for (int s = 0; s < TILE_STRIPS; s++) {
+            const __m256i weights = b32_load(w + (size_t)s * strip_bytes + 32 * j);
+            for (int t = 0; t < T; t++) {
+                const __m256i signed_as_x = _mm256_xor_si256(weights, mask[t]);
+                ret_sums[s][t] = _mm256_add_epi32(
+                    ret_sums[s][t], add_pairs(_mm256_maddubs_epi16(size[t], signed_as_x)));
+                /* Compilers would add in another order and run out of registers. */
+                __asm__("" : "+x"(ret_sums[s][t]));
+            }
+        }
+    }
+}
+
+/* Adds groups of a panel to y [T][TILE_ROWS] at y_stride. */
+INLINE void tile_q8(const int T, const uint8_t *w, size_t strip_bytes, size_t groups,
+                    struct panel_group (*x)[PANEL_GROUPS], float *y, size_t y_stride)
+{
+    __m256i sums[TILE_STRIPS][TILE_INPUTS];
+
+    for (size_t g = 0; g < groups; g++) {
+        const uint8_t *block = w + g / RWL_BLOCK_GROUPS * BLOCK_BYTES_Q8;
+        const uint8_t *scales = block + g % RWL_BLOCK_GROUPS * RWL_GROUP_SCALES_BYTES;
+        tile_group(T, block + RWL_SCALES_BYTES + g % RWL_BLOCK_GROUPS * (size_t)RWL_GROUP_BYTES_Q8,
+                   strip_bytes, x, g, sums);
+        for (int s = 0; s < TILE_STRIPS; s++) {
+            const f8 scale = f8_load_f16(scales + (size_t)s * strip_bytes);
+            for (int t = 0; t < T; t++) {
+                float *at = y + (size_t)t * y_stride + s * RWL_STRIP_ROWS;
+                f8_store(at, f8_fma(f8_mul(scale, f8_set(x[t][g].scale)),
+                                    _mm256_cvtepi32_ps(sums[s][t]), f8_load(at)));
+            }
+        }
+    }
+}
+
+/* Part `part` of `parts` of what the next tiles read. */
+static inline void prefetch_part(const uint8_t *w, size_t strip_bytes, size_t bytes, size_t part,
+                                 size_t parts)
+{
+    for (size_t at = part * CACHE_LINE; at < bytes; at += parts * CACHE_LINE)
+        for (size_t s = 0; s < TILE_STRIPS; s++)
+            _mm_prefetch((const char *)w + s * strip_bytes + at, _MM_HINT_T0);
+}
+
+/* Adds to y [count][rows] what a panel and its groups give; rows: a multiple of TILE_ROWS. */
+static void multiply_panel(const uint8_t *w, size_t rows, size_t strip_bytes, size_t groups,
+                           struct panel_group (*x)[PANEL_GROUPS], size_t count, float *y,
+                           size_t y_stride)
+{
+    const size_t bytes = (groups + RWL_BLOCK_GROUPS - 1) / RWL_BLOCK_GROUPS * BLOCK_BYTES_Q8;
+
+    for (size_t r = 0; r < rows; r += TILE_ROWS, w += TILE_STRIPS * strip_bytes, y += TILE_ROWS)
+        for (size_t t = 0; t < count; t += TILE_INPUTS) {
+            if (r + TILE_ROWS < rows)
+                prefetch_part(w + TILE_STRIPS * strip_bytes, strip_bytes, bytes, t / TILE_INPUTS,
+                              (count + TILE_INPUTS - 1) / TILE_INPUTS);
+            if (t + TILE_INPUTS <= count)
+                tile_q8(TILE_INPUTS, w, strip_bytes, groups, x + t, y + t * y_stride, y_stride);
+            else
+                tile_q8(1, w, strip_bytes, groups, x + t, y + t * y_stride, y_stride);
+        }
+}
+
+/* y of rows, a multiple of TILE_ROWS. */
+static void multiply_tiles(const uint8_t *w, size_t rows, size_t columns, const struct rwl_group *x,
+                           size_t x_stride, size_t count, float *y, size_t y_stride)
+{
+    const size_t groups = (size_t)rwl_groups(columns);
+    const size_t strip_bytes = (size_t)rwl_strip_bytes(RWL_ENCODING_Q8, columns);
+    struct panel_group panel[PANEL_INPUTS][PANEL_GROUPS];
+
+    for (size_t t = 0; t < count; t++)
+        memset(y + t * y_stride, 0, rows * sizeof(*y));
+    for (size_t g = 0; g < groups; g += PANEL_GROUPS, w += PANEL_BLOCKS * BLOCK_BYTES_Q8) {
+        const size_t some = groups - g < PANEL_GROUPS ? groups - g : PANEL_GROUPS;
+        for (size_t t = 0; t < count; t += PANEL_INPUTS) {
+            const size_t inputs = count - t < PANEL_INPUTS ? count - t : PANEL_INPUTS;
+            for (size_t i = 0; i < inputs; i++)
+                for (size_t k = 0; k < some; k++)
+                    fill_panel_group(x + (t + i) * x_stride + g + k, &panel[i][k]);
+            multiply_panel(w, rows, strip_bytes, some, panel, inputs, y + t * y_stride, y_stride);
+        }
+    }
+}
+
+static void product_q8_tiles(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
+                             size_t x_stride, size_t count, float *y, size_t y_stride)
+{
+    const size_t tiled = count > 1 ? rows - rows % TILE_ROWS : 0;
+
+    if (tiled)
+        multiply_tiles(w, tiled, columns, x, x_stride, count, y, y_stride);
+    if (tiled < rows)
+        product_q8((const uint8_t *)w +
+                       tiled / RWL_STRIP_ROWS * (size_t)rwl_strip_bytes(RWL_ENCODING_Q8, columns),
+                   rows - tiled, columns, x, x_stride, count, y + tiled, y_stride);
+}
+
+#endif

@@ -65,7 +65,6 @@ static inline q8r_sums q8r_add(b32 w, b32 x)
 }
 
 #include "engine/quant_tiles_avx2.h"
-#include "engine/quant_vector.h"
 #include "engine/rows_vector.h"
 
 void rwl_quant_init_avx2(struct rwl_kernels *kernels)

@@ -5,10 +5,12 @@
  * negative ones, because of a product of bytes only one factor may have a sign:
  *   x w = |x| (w ^ mask) + (x < 0 ? |x| : 0), as w ^ -1 is -w - 1
  * so that a group's sum starts with the sum of its negative |x|. A panel covers few groups: it and
- * the weights it meets are read from the first level cache. Included after quant_vector.h.
+ * the weights it meets are read from the first level cache. Includes quant_vector.h.
  */
 #ifndef RWL_ENGINE_QUANT_TILES_AVX2_H
 #define RWL_ENGINE_QUANT_TILES_AVX2_H
+
+#include "engine/quant_vector.h"
 
 enum {
     TILE_STRIPS = 4,

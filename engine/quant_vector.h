@@ -23,35 +23,36 @@
 /* Activations. Plain loops, which compilers turn into vector code: largest magnitudes compare as
  * integers do, and adding 1.5 * 2^23 rounds to nearest even in the low bits. */
 
-static void quantise_group(const float *x, struct rwl_group *group)
+static inline uint32_t bits_of(float x)
 {
-    uint32_t bits[RWL_GROUP_COLUMNS], largest = 0;
-    float size, scale, inverse;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    return bits;
+}
 
-    memcpy(bits, x, sizeof(bits));
+static void quantise_group(const float *restrict x, struct rwl_group *restrict group)
+{
+    const float shift = 12582912.0f;
+    uint32_t largest = 0;
+    int32_t sum = 0;
+    float size;
+
     for (int i = 0; i < RWL_GROUP_COLUMNS; i++) {
-        const uint32_t magnitude = bits[i] & 0x7fffffffu;
+        const uint32_t magnitude = bits_of(x[i]) & 0x7fffffffu;
         largest = magnitude > largest ? magnitude : largest;
     }
     memcpy(&size, &largest, sizeof(size));
-    scale = size / 127;
-    inverse = 127 / size;
-    if (largest >= 0x7f800000u) {
-        scale = __builtin_nanf("");
-        inverse = 0;
-    } else if (size < 1e-30f) {
-        scale = inverse = 0;
+    if (largest >= 0x7f800000u || size < 1e-30f) {
+        *group = (struct rwl_group){ .scale = size < 1e-30f ? 0 : __builtin_nanf("") };
+        return;
     }
-    int32_t sum = 0;
+    const float inverse = 127 / size;
     for (int i = 0; i < RWL_GROUP_COLUMNS; i++) {
-        const float rounded = x[i] * inverse + 12582912.0f;
-        uint32_t low;
-        memcpy(&low, &rounded, sizeof(low));
-        const int8_t q = (int8_t)(uint8_t)(inverse > 0 ? low : 0);
-        group->q[i] = q;
+        const int32_t q = (int32_t)(bits_of(x[i] * inverse + shift) - bits_of(shift));
+        group->q[i] = (int8_t)q;
         sum += q;
     }
-    group->scale = scale;
+    group->scale = size / 127;
     group->sum = sum;
 }
 

@@ -249,28 +249,31 @@ END_TEST
 /* Largest sums: nothing overflows on the way, however many inputs are taken at once. */
 START_TEST(extremes)
 {
-    enum { MOST = 9 };
+    enum { MOST = 9, STRIPS = 4, ROWS = STRIPS * RWL_STRIP_ROWS };
     if (!choose(_i))
         return;
     for (int encoding = RWL_ENCODING_Q8; encoding <= RWL_ENCODING_Q4; encoding++)
         for (int signs = 0; signs < 4; signs++) {
             struct rwl_group x[MOST];
-            uint8_t w[RWL_SCALES_BYTES + RWL_GROUP_BYTES_Q8] = { 0 };
+            uint8_t w[STRIPS * (RWL_SCALES_BYTES + RWL_GROUP_BYTES_Q8)] = { 0 };
+            const size_t strip = (size_t)rwl_strip_bytes((enum rwl_encoding)encoding, 32);
             const int quant =
                 encoding == RWL_ENCODING_Q8 ? (signs & 1 ? -127 : 127) : (signs & 1 ? -8 : 7);
             const int input = signs & 2 ? -127 : 127;
             const int byte = encoding == RWL_ENCODING_Q8 ? quant : (quant + 8) * 0x11;
-            float y[MOST * RWL_STRIP_ROWS];
+            float y[MOST * ROWS];
             for (int t = 0; t < MOST; t++) {
                 x[t] = (struct rwl_group){ .scale = 1, .sum = 32 * input };
                 memset(x[t].q, input, sizeof(x[t].q));
             }
-            for (int row = 0; row < RWL_STRIP_ROWS; row++)
-                rwl_store_u16(w + 2 * row, rwl_float16_narrow(1));
-            memset(w + RWL_SCALES_BYTES, byte, sizeof(w) - RWL_SCALES_BYTES);
+            for (size_t s = 0; s < STRIPS; s++) {
+                for (int row = 0; row < RWL_STRIP_ROWS; row++)
+                    rwl_store_u16(w + s * strip + 2 * row, rwl_float16_narrow(1));
+                memset(w + s * strip + RWL_SCALES_BYTES, byte, strip - RWL_SCALES_BYTES);
+            }
             for (size_t count = 1; count <= MOST; count++) {
-                tested.product[encoding](w, RWL_STRIP_ROWS, 32, x, 1, count, y, RWL_STRIP_ROWS);
-                for (size_t i = 0; i < count * RWL_STRIP_ROWS; i++)
+                tested.product[encoding](w, ROWS, 32, x, 1, count, y, ROWS);
+                for (size_t i = 0; i < count * ROWS; i++)
                     ck_assert_float_eq(y[i], (float)(32 * quant * input));
             }
         }

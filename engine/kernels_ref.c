@@ -101,8 +101,10 @@ static void hyperbolic_tangent(size_t n, float *x)
 
 static void silu(size_t n, float *x)
 {
-    for (size_t i = 0; i < n; i++)
-        x[i] = x[i] / (1 + expf(-x[i]));
+    for (size_t i = 0; i < n; i++) {
+        const float power = expf(-x[i]);
+        x[i] = isinf(power) ? 0 : x[i] / (1 + power);
+    }
 }
 
 static void relu_square(size_t n, float *x)

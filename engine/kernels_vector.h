@@ -302,9 +302,10 @@ INLINE v8 tanh_of(v8 x)
     return v8_sign_of(v8_less(size, v8_set(0.625f), small, large), x);
 }
 
+/* Below -1e4, where exponential has been held to its largest value for long, x must be as well. */
 INLINE v8 silu_of(v8 x)
 {
-    return v8_div(x, v8_add(v8_set(1), exponential(v8_sub(v8_set(0), x))));
+    return v8_div(v8_max(v8_set(-1e4f), x), v8_add(v8_set(1), exponential(v8_sub(v8_set(0), x))));
 }
 
 INLINE v8 relu_square_of(v8 x)

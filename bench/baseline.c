@@ -67,7 +67,7 @@ static void load_named(struct loader *loader, const char *name, struct matrix *r
     const struct rwl_tensor *tensor = rwl_model_file_find(loader->file, name);
     if (!tensor) {
         loader->result = rwl_error_set(loader->err, RWL_ERR_BAD_PARAM,
-                                       "no tensor %s: the baseline is for dense models", name);
+                                       "no tensor %s: the baseline reads all weights", name);
         return;
     }
     ret_matrix->rows = tensor->dims > 1 ? (uint32_t)tensor->shape[0] : 1;
@@ -82,6 +82,35 @@ static void load(struct loader *loader, uint32_t layer, const char *name, struct
     char full[RWL_MAX_TENSOR_NAME + 1];
     snprintf(full, sizeof full, "blocks.%u.%s", (unsigned)layer, name);
     load_named(loader, full, ret_matrix);
+}
+
+static float *floats(struct loader *loader, size_t count)
+{
+    float *values = calloc(count, sizeof *values);
+    if (!values && !loader->result)
+        loader->result = rwl_error_set(loader->err, RWL_ERR_NOMEM, "no memory for the baseline");
+    return values;
+}
+
+/* W_v, which stands column by column where the file has it in parts. */
+static void load_value(struct loader *loader, uint32_t layer, struct matrix *ret_matrix)
+{
+    char name[RWL_MAX_TENSOR_NAME + 1];
+    struct matrix columns = { 0 };
+    snprintf(name, sizeof name, "blocks.%u.ffn.value.rows", (unsigned)layer);
+    if (!rwl_model_file_find(loader->file, name)) {
+        load(loader, layer, "ffn.value.weight", ret_matrix);
+        return;
+    }
+    load_named(loader, name, &columns);
+    if (!loader->result)
+        ret_matrix->data = floats(loader, (size_t)columns.rows * columns.columns);
+    ret_matrix->rows = columns.columns;
+    ret_matrix->columns = columns.rows;
+    for (size_t i = 0; !loader->result && i < columns.rows; i++)
+        for (size_t j = 0; j < columns.columns; j++)
+            ret_matrix->data[j * columns.rows + i] = columns.data[i * columns.columns + j];
+    free(columns.data);
 }
 
 static void load_lora(struct loader *loader, uint32_t layer, char letter, struct lora *ret_lora)
@@ -120,12 +149,12 @@ static void load_layer(struct loader *loader, uint32_t number, struct layer *lay
         { "ln2.bias", &layer->ln2_bias },
         { "ffn.x_k", &layer->ffn_mix },
         { "ffn.key.weight", &layer->ffn_key },
-        { "ffn.value.weight", &layer->ffn_value },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         load(loader, number, rows[i].name, rows[i].matrix);
     for (int mix = 0; mix < MIX_COUNT; mix++)
         load(loader, number, mixes[mix], &layer->mix[mix]);
+    load_value(loader, number, &layer->ffn_value);
     load_lora(loader, number, 'w', &layer->w);
     load_lora(loader, number, 'a', &layer->a);
     load_lora(loader, number, 'g', &layer->g);
@@ -144,14 +173,6 @@ static void load_all(struct loader *loader)
     load_named(loader, "head.weight", &baseline->head);
     for (uint32_t i = 0; i < baseline->sizes.layers; i++)
         load_layer(loader, i, &baseline->layers[i]);
-}
-
-static float *floats(struct loader *loader, size_t count)
-{
-    float *values = calloc(count, sizeof *values);
-    if (!values && !loader->result)
-        loader->result = rwl_error_set(loader->err, RWL_ERR_NOMEM, "no memory for the baseline");
-    return values;
 }
 
 static void allocate(struct loader *loader)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the engine is compared to: RWKV-7 in f32 as one would write it first, with a BLAS for the
- * products and plain loops for the rest. Weights are widened to f32 once. Dense models only.
+ * products and plain loops for the rest. Weights are widened to f32 once. Only for models
+ * that have all their numbers: an FFN in parts may be exact, not predicted.
  */
 #ifndef RWL_BENCH_BASELINE_H
 #define RWL_BENCH_BASELINE_H
@@ -13,7 +14,7 @@ struct rwl_error;
 struct rwl_model;
 
 /* max_tokens: of a step. The model may be closed afterwards. RWL_ERR_BAD_PARAM: a model of another
- * version, or one that is not dense. */
+ * version, or one that lacks a matrix. */
 int rwl_baseline_create(const struct rwl_model *model, uint32_t max_tokens,
                         struct rwl_baseline **ret_baseline, struct rwl_error *err);
 void rwl_baseline_destroy(struct rwl_baseline *baseline);

@@ -36,6 +36,7 @@ struct rwl_config {
                                          for */
     int64_t memory_embedding_rows;    /* memory.embedding_rows, kept in memory */
     bool memory_mapped;               /* memory.mapped: no caches of neurons and clusters */
+    bool memory_warm;                 /* memory.warm: read at once what every step reads */
     bool memory_lock;                 /* memory.lock: what every step reads */
 
     int64_t limit_connections;     /* limits.connections */

@@ -112,6 +112,13 @@ const struct rwl_field rwl_config_fields[] = {
             "used ones in caches. It saves the copying, but the mapped file then fills memory "
             "with whole pages of what was read once: for machines with memory to spare. Not "
             "together with memory.budget_bytes."),
+    SWITCH("memory.warm", memory_warm,
+           .doc =
+               "After the start, read into memory in the background what every step reads, in the "
+               "order of the file and behind everything else that the system has to do, so that "
+               "the first request need not wait for the disk. The daemon serves meanwhile, and "
+               "the log says when it is done. Under memory.budget_bytes only what stays in "
+               "memory is read."),
     SWITCH("memory.lock", memory_lock,
            .doc =
                "Lock in memory what every step reads, so that the system never takes it back and "

@@ -12,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
 #include "engine/cpus.h"
+#include "engine/warm.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -24,6 +25,7 @@ struct rwl_engine_thread {
     struct rwl_letter stop, stopped;
     bool has_mailboxes, runs, stop_posted;
     pthread_t thread;
+    struct rwl_warmer *warmer;
 };
 
 static void close_peer(struct rwl_core *core, struct rwl_peer *peer)
@@ -237,6 +239,7 @@ void rwl_engine_thread_destroy(struct rwl_engine_thread *thread)
     }
     if (thread->runs)
         pthread_join(thread->thread, NULL);
+    rwl_warmer_destroy(thread->warmer);
     close_engine(&thread->core);
     rwl_mailbox_finish(&thread->commands);
     rwl_mailbox_finish(&thread->replies);
@@ -258,6 +261,23 @@ void rwl_engine_thread_wake(struct rwl_engine_thread *thread)
 struct rwl_letter *rwl_engine_thread_take(struct rwl_engine_thread *thread)
 {
     return rwl_mailbox_take(&thread->replies);
+}
+
+static void on_warm(void *data, uint64_t bytes)
+{
+    (void)data;
+    rwl_log(RWL_LOG_INFO, "memory.warm: %.1f MiB of weights are in memory",
+            (double)bytes / (1024 * 1024));
+}
+
+int rwl_engine_thread_warm(struct rwl_engine_thread *thread, struct rwl_error *err)
+{
+    const struct rwl_warmer_options options = {
+        .model = thread->core.model,
+        .engine = thread->core.engine,
+        .on_warm = on_warm,
+    };
+    return rwl_warmer_create(&options, &thread->warmer, err);
 }
 
 const char *rwl_engine_thread_model_name(const struct rwl_engine_thread *thread)

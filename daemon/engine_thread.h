@@ -34,6 +34,9 @@ void rwl_engine_thread_post(struct rwl_engine_thread *thread, struct rwl_letter 
 void rwl_engine_thread_wake(struct rwl_engine_thread *thread);
 struct rwl_letter *rwl_engine_thread_take(struct rwl_engine_thread *thread);
 
+/* Begins to read what every step reads into memory; see engine/warm.h. Once. */
+int rwl_engine_thread_warm(struct rwl_engine_thread *thread, struct rwl_error *err);
+
 /* For the line that says what is served; borrowed. */
 const char *rwl_engine_thread_model_name(const struct rwl_engine_thread *thread);
 

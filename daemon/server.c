@@ -229,6 +229,14 @@ static void announce(const struct rwl_server *server)
             place);
 }
 
+/* Whoever waits for READY has it by now. */
+static void warm_up(struct rwl_server *server)
+{
+    struct rwl_error err;
+    if (server->settings->config.memory_warm && rwl_engine_thread_warm(server->engine, &err))
+        rwl_log(RWL_LOG_WARNING, "memory.warm: %s", err.text);
+}
+
 static int init_handles(struct rwl_server *server, struct rwl_error *err)
 {
     uv_loop_t *loop = &server->loop;
@@ -270,6 +278,7 @@ int rwl_server_run(const struct rwl_command_line *line, struct rwl_settings *set
         goto finish;
     start_handles(server);
     announce(server);
+    warm_up(server);
     uv_run(&server->loop, UV_RUN_DEFAULT);
 finish:
     rwl_listener_remove(&server->socket);

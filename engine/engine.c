@@ -241,6 +241,11 @@ void rwl_engine_memory(const struct rwl_engine *engine, struct rwl_engine_memory
     rwl_weight_store_memory(engine->store, ret_memory);
 }
 
+bool rwl_engine_keeps(const struct rwl_engine *engine, const struct rwl_section *section)
+{
+    return rwl_weight_store_keeps(engine->store, section);
+}
+
 /* Of one layer, or of the head, all workers together. */
 static struct rwl_tally sum_tallies(const struct rwl_engine *engine, uint32_t place)
 {

@@ -18,6 +18,7 @@ struct rwl_cpus;
 struct rwl_engine;
 struct rwl_error;
 struct rwl_model;
+struct rwl_section;
 struct rwl_state;
 
 struct rwl_engine_options {
@@ -71,6 +72,8 @@ struct rwl_engine_memory {
     uint64_t kept_bytes; /* of hot_bytes, what stays in memory; the rest is given back after use */
 };
 void rwl_engine_memory(const struct rwl_engine *engine, struct rwl_engine_memory *ret_memory);
+/* Whether a section of the model's file belongs to kept_bytes. */
+bool rwl_engine_keeps(const struct rwl_engine *engine, const struct rwl_section *section);
 
 /* What steps have read since the engine was made, or since the counts began anew. */
 struct rwl_layer_activity {

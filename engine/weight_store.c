@@ -404,6 +404,18 @@ void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint
 
 /* ---- what it holds ---- */
 
+bool rwl_weight_store_keeps(const struct rwl_weight_store *store, const struct rwl_section *section)
+{
+    switch (section->kind) {
+    case RWL_SECTION_VOCABULARY:
+    case RWL_SECTION_VECTORS: return true;
+    case RWL_SECTION_PROJECTIONS:
+    case RWL_SECTION_FFN: return store->places[section->layer].kept;
+    case RWL_SECTION_HEAD: return store->places[store->model->hparams.layers].kept;
+    default: return false;
+    }
+}
+
 void rwl_weight_store_memory(const struct rwl_weight_store *store,
                              struct rwl_engine_memory *ret_memory)
 {

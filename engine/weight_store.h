@@ -47,6 +47,9 @@ int rwl_weight_store_embedding(struct rwl_weight_store *store, uint32_t token, c
  * to stay, and has what the next place lacks read ahead. */
 void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint32_t rows);
 
+/* Whether a section of the file is read by every step and stays in memory. */
+bool rwl_weight_store_keeps(const struct rwl_weight_store *store,
+                            const struct rwl_section *section);
 void rwl_weight_store_memory(const struct rwl_weight_store *store,
                              struct rwl_engine_memory *ret_memory);
 /* Rows asked for that no cache had. */

@@ -3,6 +3,7 @@
  * The options memory.*, and what server.stats says of memory: a budget holds for the process as
  * the system counts it, whatever clients ask for, and changes no result.
  */
+#include "engine/model_file.h"
 #include "tests/daemon/harness.h"
 
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define MIB (1024.0 * 1024.0)
 
@@ -75,6 +77,60 @@ START_TEST(stats_are_those_of_the_system)
         ck_assert_double_eq_tol((double)memory->anonymous / MIB,
                                 (double)daemon_status(&server, "RssAnon:") / 1024, 0.5);
     }
+    stop();
+}
+END_TEST
+
+/* --- the start --- */
+
+/* Bytes of the file's sections that a start may read. */
+static int64_t head_bytes(void)
+{
+    struct rwl_model_file *file;
+    struct rwl_error err;
+    uint32_t count;
+    int64_t bytes = 0;
+    ck_assert_int_eq(rwl_model_file_open(getenv("RWKVLITE_MODEL"), &file, &err), 0);
+    const struct rwl_section *sections = rwl_model_file_sections(file, &count);
+    for (uint32_t i = 0; i < count; i++)
+        if (sections[i].kind == RWL_SECTION_VOCABULARY || sections[i].kind == RWL_SECTION_VECTORS)
+            bytes += (int64_t)sections[i].size;
+    rwl_model_file_close(file);
+    return bytes;
+}
+
+START_TEST(ready_before_weights_are_read)
+{
+    start(NULL);
+    struct rwl_memory_stats memory = server_stats(&client).memory;
+    ck_assert_int_gt(memory.hot, head_bytes() + 1024 * 1024);
+    ck_assert_int_lt(memory.mapped_resident, head_bytes() + 256 * 1024);
+    stop();
+}
+END_TEST
+
+static void wait_until_warm(void)
+{
+    for (int waited = 0; !daemon_has_logged(&server, "memory.warm: "); waited += 10) {
+        ck_assert_int_lt(waited, WAIT_MS);
+        usleep(10000);
+    }
+}
+
+START_TEST(warm_without_a_request)
+{
+    start("memory.warm=true");
+    wait_until_warm();
+    struct rwl_memory_stats memory = server_stats(&client).memory;
+    ck_assert_int_gt(memory.hot, 0);
+    ck_assert_int_ge(memory.mapped_resident, memory.hot);
+    stop();
+}
+END_TEST
+
+START_TEST(stops_while_it_gets_warm)
+{
+    start("memory.warm=true");
     stop();
 }
 END_TEST
@@ -173,6 +229,25 @@ START_TEST(budget_holds)
     ck_assert_mem_eq(texts.data, free_texts.data, texts.size);
     rwl_buffer_finish(&free_texts);
     rwl_buffer_finish(&texts);
+    stop();
+}
+END_TEST
+
+/* Only what stays is read at the start. */
+START_TEST(warm_within_a_budget)
+{
+    char option[60];
+    int64_t budget = (int64_t)((least_mib() + 0.5) * MIB);
+    snprintf(option, sizeof option, "memory.budget_bytes=%lld", (long long)budget);
+    const char *const arguments[] = { SMALL, "--set", "memory.warm=true", "--set", option, NULL };
+    daemon_start(&server, arguments);
+    client_open(&client, &server);
+    wait_until_warm();
+    struct rwl_memory_stats memory = server_stats(&client).memory;
+    ck_assert_int_lt(memory.kept, memory.hot);
+    ck_assert_int_ge(memory.mapped_resident, memory.kept);
+    if (!memory_is_distorted())
+        ck_assert_int_le(daemon_status(&server, "VmHWM:") * 1024, budget);
     stop();
 }
 END_TEST
@@ -306,6 +381,10 @@ int main(void)
 {
     TCase *tests = tcase_create("memory");
     tcase_add_test(tests, stats_are_those_of_the_system);
+    tcase_add_test(tests, ready_before_weights_are_read);
+    tcase_add_test(tests, warm_without_a_request);
+    tcase_add_test(tests, stops_while_it_gets_warm);
+    tcase_add_test(tests, warm_within_a_budget);
     tcase_add_test(tests, least_budget_is_enough);
     tcase_add_test(tests, budget_holds);
     tcase_add_test(tests, budget_bounds_sessions);

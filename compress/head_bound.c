@@ -81,6 +81,16 @@ static double log_sum_exp(const float *x, size_t n)
     return (double)largest + log(sum);
 }
 
+static float bound_of(const float *estimates, size_t rows, float least)
+{
+    const struct rwl_plane_scale scale =
+        rwl_plane_scale(largest_of(estimates, rows), (float)log_sum_exp(estimates, rows), least);
+    uint32_t counts[RWL_PLANE_STEPS] = { 0 };
+
+    rwl_plane_count(&scale, estimates, (uint32_t)rows, counts);
+    return rwl_plane_bound(&scale, counts, (uint32_t)rows);
+}
+
 /* KL(p || q) with q of the logits above the bound and the estimates below it. */
 static struct tally try_bound(const float *logits, const float *estimates, size_t n, double log_p,
                               double least)
@@ -110,9 +120,7 @@ static void try_bounds(struct rwl_pool *pool, uint32_t worker, void *arg)
     for (uint32_t piece; (piece = rwl_pool_take(pool)) < search->block * BOUNDS;) {
         const uint32_t i = piece / BOUNDS, b = piece % BOUNDS;
         const float *logits = search->logits + i * rows, *estimates = search->estimates + i * rows;
-        const double least =
-            (double)rwl_plane_bound(estimates, (uint32_t)rows, largest_of(estimates, rows),
-                                    (float)log_sum_exp(estimates, rows), search->bounds[b]);
+        const double least = (double)bound_of(estimates, rows, search->bounds[b]);
         search->tallies[i][b] =
             try_bound(logits, estimates, rows, log_sum_exp(logits, rows), least);
     }

@@ -217,6 +217,19 @@ void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
     rwl_pool_barrier(pool);
 }
 
+void rwl_jobs_prepare(struct rwl_pass *pass, uint32_t worker, const struct rwl_jobs *jobs,
+                      struct rwl_prepared *ret_prepared)
+{
+    quantise_inputs(pass, NULL, worker, jobs, 1, ret_prepared->groups);
+}
+
+void rwl_jobs_run_rows(struct rwl_pass *pass, uint32_t worker, const struct rwl_jobs *jobs,
+                       const struct rwl_prepared *prepared, uint32_t first, uint32_t n)
+{
+    for (uint32_t i = 0; i < jobs->count; i++)
+        run_chunk(pass, worker, &jobs->jobs[i], prepared->groups[i], first, n, 1);
+}
+
 void rwl_plan_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
                   const struct rwl_plan *plan)
 {
@@ -284,7 +297,7 @@ int rwl_forward_embed(struct rwl_pass *pass, uint32_t row, uint32_t token, struc
     if (status)
         return status;
     memset(x, 0, width * sizeof(*x));
-    pass->kernels.add_row[embedding->encoding](stored, width, 0, width, 1, x);
+    pass->kernels.add_rows[embedding->encoding](&stored, &(float){ 1 }, 1, width, 0, width, x);
     pass->kernels.norm(width, x, weights->ln0_weight, weights->ln0_bias,
                        pass->model->hparams.norm_eps, x);
     return 0;

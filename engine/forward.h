@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "engine/internal.h"
 #include "engine/kernels.h"
+#include "engine/plane_bound.h"
 #include "engine/pool.h"
 
 struct rwl_row {
@@ -42,11 +43,6 @@ struct rwl_cluster_row {
         *sums; /* of a cluster that is read: its largest logit l, sum of exp(logit - l) */
     uint32_t *heap;
     uint8_t *read;
-};
-
-/* sum exp(l) over some logits, as exp(largest) * sum. */
-struct rwl_exp_sum {
-    float largest, sum;
 };
 
 /* A piece of work is some rows of a matrix: for one input long enough to stream, for several short
@@ -100,6 +96,7 @@ struct rwl_pass {
     struct rwl_cluster_row *cluster_rows; /* [T], all of it in cluster_memory */
     char *cluster_memory;
     float *head_bounds;             /* [T] estimates above which rows of the head are read */
+    uint32_t *head_counts;          /* [threads][RWL_PLANE_STEPS] where there is one input */
     struct rwl_exp_sum *plane_sums; /* [T][pieces of RWL_HEAD_PIECE_ROWS of V] */
     struct rwl_tally *tallies;      /* [threads][L + 1] */
 
@@ -179,6 +176,17 @@ void rwl_jobs_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
                   const struct rwl_jobs *jobs, uint32_t count);
 void rwl_plan_run(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
                   const struct rwl_plan *plan);
+
+/* Jobs of one row, done by whoever needs their results next, without meeting the others: each
+ * worker prepares their inputs for itself and then runs any of their matrix rows [first, first +
+ * n), first a multiple of 8, n at most RWL_STREAM_ROWS. */
+struct rwl_prepared {
+    struct rwl_group *groups[RWL_MAX_JOBS];
+};
+void rwl_jobs_prepare(struct rwl_pass *pass, uint32_t worker, const struct rwl_jobs *jobs,
+                      struct rwl_prepared *ret_prepared);
+void rwl_jobs_run_rows(struct rwl_pass *pass, uint32_t worker, const struct rwl_jobs *jobs,
+                       const struct rwl_prepared *prepared, uint32_t first, uint32_t n);
 
 /* Layer norm of row `row`, and of the token before it in its state: into *ret_now and
  * *ret_before, which lie in pass->xn, in shift or in the worker's scratch. */

@@ -5,44 +5,15 @@
  * (docs/model-format.md, "Planes of the head").
  */
 #include "engine/head.h"
-#include "engine/plane_bound.h"
+#include "engine/scattered.h"
 #include "engine/weight_store.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { BATCH_ROWS = 64 }; /* looked up at once */
-
-/* exp(x) for x <= 0, relative error below 1e-5; plain arithmetic that compilers turn into vectors,
- * the same on every instruction set. 2^n p(r), n = round(x / ln 2), |r| <= ln(2) / 2. */
-static float exp_of(float x)
-{
-    const float at = x > -87 ? x : -87;
-    const float shifted = at * 1.44269504f + 12582912.0f; /* rounds to the nearest */
-    const float n = shifted - 12582912.0f, r = at - n * 0.693147181f;
-    const float p =
-        1 + r * (1 + r * (0.5f + r * (0.166666667f + r * (0.0416666667f + r * 0.00833333333f))));
-    const uint32_t exponent = (uint32_t)((int32_t)n + 127) << 23;
-    float power;
-
-    memcpy(&power, &exponent, sizeof(power));
-    return p * power;
-}
-
-/* In eight parts, as vectors would. */
-static struct rwl_exp_sum sum_exp(const float *logits, uint32_t n)
-{
-    struct rwl_exp_sum result = { .largest = logits[0] };
-    float sums[8] = { 0 };
-
-    for (uint32_t i = 1; i < n; i++)
-        result.largest = logits[i] > result.largest ? logits[i] : result.largest;
-    for (uint32_t i = 0; i < n; i++)
-        sums[i % 8] += exp_of(logits[i] - result.largest);
-    for (int i = 0; i < 8; i++)
-        result.sum += sums[i];
-    return result;
-}
+enum {
+    BATCH_ROWS = 64, /* of which it is known where they stand, at once */
+};
 
 static uint32_t piece_count(const struct rwl_pass *pass)
 {
@@ -69,12 +40,12 @@ static void estimate(struct rwl_pass *pass, uint32_t worker, uint32_t piece)
         pass->kernels.planes[planes->encoding](weights, n, planes->columns,
                                                rwl_head_groups(pass, worker, i),
                                                rwl_head_tables(pass, worker, i), logits);
-        pass->plane_sums[i * piece_count(pass) + piece] = sum_exp(logits, n);
+        pass->plane_sums[i * piece_count(pass) + piece] = pass->kernels.exp_sum(n, logits);
     }
 }
 
-/* log of the sum of exp over all estimates of input i, and the largest of them. */
-static float log_sum(const struct rwl_pass *pass, uint32_t i, float *ret_largest)
+/* What the estimates of input i are counted by. */
+static struct rwl_plane_scale scale_of(const struct rwl_pass *pass, uint32_t i)
 {
     const uint32_t pieces = piece_count(pass);
     const struct rwl_exp_sum *sums = pass->plane_sums + i * pieces;
@@ -85,19 +56,62 @@ static float log_sum(const struct rwl_pass *pass, uint32_t i, float *ret_largest
         largest = sums[piece].largest > largest ? sums[piece].largest : largest;
     for (uint32_t piece = 0; piece < pieces; piece++)
         sum += (double)(sums[piece].sum * expf(sums[piece].largest - largest));
-    *ret_largest = largest;
-    return largest + (float)log(sum);
+    return rwl_plane_scale(largest, largest + (float)log(sum), *pass->model->weights.head_least);
 }
 
-static float find_bound(const struct rwl_pass *pass, uint32_t i)
+/* Counts a piece of input i's estimates. */
+static void count_piece(const struct rwl_pass *pass, const struct rwl_plane_scale *scale,
+                        uint32_t i, uint32_t piece, uint32_t counts[RWL_PLANE_STEPS])
 {
-    float largest;
+    const float *estimates = pass->logits[i] + piece * RWL_HEAD_PIECE_ROWS;
+    uint32_t places[RWL_HEAD_PIECE_ROWS];
+    float some[RWL_HEAD_PIECE_ROWS];
+    const uint32_t count =
+        (uint32_t)pass->kernels.above(piece_rows(pass, piece), estimates, scale->lowest, places);
 
-    if (pass->logits_full[i])
-        return -INFINITY;
-    const float sum = log_sum(pass, i, &largest);
-    return rwl_plane_bound(pass->logits[i], pass->model->hparams.vocab_size, largest, sum,
-                           *pass->model->weights.head_least);
+    for (uint32_t j = 0; j < count; j++)
+        some[j] = estimates[places[j]];
+    rwl_plane_count(scale, some, count, counts);
+}
+
+/* Of several inputs, each is done by one worker. */
+static float bound_of_one(const struct rwl_pass *pass, uint32_t i)
+{
+    const struct rwl_plane_scale scale = scale_of(pass, i);
+    uint32_t counts[RWL_PLANE_STEPS] = { 0 };
+
+    for (uint32_t piece = 0; piece < piece_count(pass); piece++)
+        count_piece(pass, &scale, i, piece, counts);
+    return rwl_plane_bound(&scale, counts, pass->model->hparams.vocab_size);
+}
+
+/* The workers count the estimates of the only input together, each into counts of its own; every
+ * worker adds them up for itself. */
+static float bound_together(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
+{
+    const struct rwl_plane_scale scale = scale_of(pass, 0);
+    uint32_t *own = pass->head_counts + (size_t)worker * RWL_PLANE_STEPS;
+    uint32_t counts[RWL_PLANE_STEPS] = { 0 };
+
+    memset(own, 0, RWL_PLANE_STEPS * sizeof(*own));
+    for (uint32_t piece; (piece = rwl_pool_take(pool)) < piece_count(pass);)
+        count_piece(pass, &scale, 0, piece, own);
+    rwl_pool_barrier(pool);
+    for (uint32_t at = 0; at < pass->threads * RWL_PLANE_STEPS; at++)
+        counts[at % RWL_PLANE_STEPS] += pass->head_counts[at];
+    return rwl_plane_bound(&scale, counts, pass->model->hparams.vocab_size);
+}
+
+/* Estimates above which rows are read, into head_bounds; of the only input, returned as well, as
+ * every worker finds it for itself. */
+static float find_bounds(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
+{
+    if (pass->logits_count == 1)
+        return pass->logits_full[0] ? -INFINITY : bound_together(pass, pool, worker);
+    for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
+        pass->head_bounds[i] = pass->logits_full[i] ? -INFINITY : bound_of_one(pass, i);
+    rwl_pool_barrier(pool);
+    return 0;
 }
 
 /* Exact logits of these tokens, in the place of their estimates. */
@@ -108,6 +122,7 @@ static void read_rows(struct rwl_pass *pass, uint32_t worker, uint32_t i, const 
     const size_t row_bytes = rwl_weight_store_head_row_bytes(pass->model);
     const uint32_t place = pass->model->hparams.layers;
     const void *rows[BATCH_ROWS];
+    float logits[BATCH_ROWS];
 
     if (!pass->logits_full[i] && rwl_weight_store_caches(pass->store, place, pass->logits_count)) {
         rwl_weight_store_head(pass->store, tokens, count, pass->step, rows);
@@ -115,33 +130,29 @@ static void read_rows(struct rwl_pass *pass, uint32_t worker, uint32_t i, const 
         for (uint32_t r = 0; r < count; r++)
             rows[r] = (const char *)head->data + tokens[r] * row_bytes;
     }
+    rwl_scattered_products(&pass->kernels, head->encoding, rows, count, head->columns,
+                           rwl_head_input(pass, worker, i), rwl_head_groups(pass, worker, i),
+                           logits);
     for (uint32_t r = 0; r < count; r++)
-        rwl_head_rows(pass, worker, rows[r], 1, i, &pass->logits[i][tokens[r]]);
+        pass->logits[i][tokens[r]] = logits[r];
 }
 
-/* Reads the rows of a piece that are wanted for any input. Rows that several inputs want count once
+/* Reads the rows of a piece that are wanted for input i. Rows that several inputs want count once
  * for each. */
-static void refine(struct rwl_pass *pass, uint32_t worker, uint32_t piece)
+static void refine(struct rwl_pass *pass, uint32_t worker, uint32_t piece, uint32_t i, float least)
 {
-    const uint32_t first = piece * RWL_HEAD_PIECE_ROWS, n = piece_rows(pass, piece);
+    const uint32_t first = piece * RWL_HEAD_PIECE_ROWS;
     struct rwl_tally *tally = rwl_pass_tally(pass, worker, pass->model->hparams.layers);
-    uint32_t tokens[BATCH_ROWS];
+    uint32_t tokens[RWL_HEAD_PIECE_ROWS];
+    const uint32_t count = (uint32_t)pass->kernels.above(piece_rows(pass, piece),
+                                                         pass->logits[i] + first, least, tokens);
 
-    for (uint32_t i = 0; i < pass->logits_count; i++) {
-        const float least = pass->head_bounds[i];
-        uint32_t count = 0, read = 0;
-        for (uint32_t token = first; token < first + n; token++) {
-            tokens[count] = token;
-            count += !(pass->logits[i][token] <= least);
-            if (count == BATCH_ROWS || (count && token + 1 == first + n)) {
-                read_rows(pass, worker, i, tokens, count);
-                read += count;
-                count = 0;
-            }
-        }
-        tally->read += read;
-        tally->bytes += read * rwl_weight_store_head_row_bytes(pass->model);
-    }
+    for (uint32_t j = 0; j < count; j++)
+        tokens[j] += first;
+    for (uint32_t j = 0; j < count; j += BATCH_ROWS)
+        read_rows(pass, worker, i, tokens + j, count - j < BATCH_ROWS ? count - j : BATCH_ROWS);
+    tally->read += count;
+    tally->bytes += count * rwl_weight_store_head_row_bytes(pass->model);
 }
 
 void rwl_head_by_planes(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
@@ -154,10 +165,9 @@ void rwl_head_by_planes(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t w
     rwl_pool_barrier(pool);
     if (worker == 0)
         rwl_pass_tally(pass, worker, pass->model->hparams.layers)->rows += pass->logits_count;
-    for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
-        pass->head_bounds[i] = find_bound(pass, i);
-    rwl_pool_barrier(pool);
+    const float least = find_bounds(pass, pool, worker);
     for (uint32_t piece; (piece = rwl_pool_take(pool)) < pieces;)
-        refine(pass, worker, piece);
+        for (uint32_t i = 0; i < pass->logits_count; i++)
+            refine(pass, worker, piece, i, pass->logits_count == 1 ? least : pass->head_bounds[i]);
     rwl_pool_barrier(pool);
 }

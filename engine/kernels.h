@@ -59,12 +59,16 @@ typedef void rwl_matmul_fn(const void *w, size_t rows, size_t columns, const flo
 typedef void rwl_product_fn(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
                             size_t x_stride, size_t count, float *y, size_t y_stride);
 
-/* sum[i] += k w[first + i], for i < n: one row of a matrix, of so many columns, added to a sum that
- * stands in parts (forward_sparse.c), each number rounded once:
+/* y[r] = the same product of one input with each of count q8r or q4r rows that stand anywhere. */
+typedef void rwl_row_products_fn(const void *const *rows, size_t count, size_t columns,
+                                 const struct rwl_group *x, float *y);
+
+/* sum[i] += k[r] w_r[first + i], for i < n, row after row: rows of so many columns that stand
+ * anywhere, added to a sum that stands in parts (sparse_mix.c), each number rounded once:
  *   f32, f16: fma(k, w, sum);  q8r, q4r: fma(k * scale, quant, sum)
  * first is a multiple of 32. */
-typedef void rwl_add_row_fn(const void *row, size_t columns, size_t first, size_t n, float k,
-                            float *sum);
+typedef void rwl_add_rows_fn(const void *const *rows, const float *k, size_t count, size_t columns,
+                             size_t first, size_t n, float *sum);
 
 /* What lookups in planes need of an input: for each four columns, at table + 32 * (their number),
  * sums S[b] = sum over j < 4 of (bit j of b ? q_j : -q_j), b 0 to 15, as 16 bits each: first all 16
@@ -117,12 +121,18 @@ typedef void rwl_wkv7_fn(size_t n, size_t count, size_t stride, const float *r, 
                          const float *k, const float *v, const float *c, const float *b, float *s,
                          float *y);
 
+/* sum exp(x) over some x, as exp(largest) * sum. */
+struct rwl_exp_sum {
+    float largest, sum;
+};
+
 struct rwl_kernels {
-    const char *name;                            /* "avx2" */
-    rwl_matmul_fn *matmul[RWL_ENCODING_COUNT];   /* f32 and f16 */
-    rwl_product_fn *product[RWL_ENCODING_COUNT]; /* q8 and q4, q8r and q4r */
-    rwl_add_row_fn *add_row[RWL_ENCODING_COUNT]; /* f32, f16, q8r, q4r */
-    rwl_planes_fn *planes[RWL_ENCODING_COUNT];   /* p1 and p2 */
+    const char *name;                                      /* "avx2" */
+    rwl_matmul_fn *matmul[RWL_ENCODING_COUNT];             /* f32 and f16 */
+    rwl_product_fn *product[RWL_ENCODING_COUNT];           /* q8 and q4, q8r and q4r */
+    rwl_row_products_fn *row_products[RWL_ENCODING_COUNT]; /* q8r and q4r */
+    rwl_add_rows_fn *add_rows[RWL_ENCODING_COUNT];         /* f32, f16, q8r, q4r */
+    rwl_planes_fn *planes[RWL_ENCODING_COUNT];             /* p1 and p2 */
     rwl_plane_tables_fn *plane_tables;
     rwl_quantise_fn *quantise;
 
@@ -137,6 +147,14 @@ struct rwl_kernels {
     float (*dot)(size_t n, const float *a, const float *b);
 
     void (*unary[RWL_UNARY_COUNT])(size_t n, float *x);
+
+    /* Over n values, one at least. Relative error of the sum: 1e-7 (10 + n / 8); NaN
+     * where one of them is. */
+    struct rwl_exp_sum (*exp_sum)(size_t n, const float *x);
+
+    /* Places of those that are not at most the bound, NaN among them, in their order, into
+     * ret_places, which has room for n; their number. */
+    size_t (*above)(size_t n, const float *x, float bound, uint32_t *ret_places);
 
     rwl_wkv4_fn *wkv4;
     rwl_wkv6_fn *wkv6;

@@ -77,6 +77,11 @@ static inline v8 v8_less(v8 a, v8 b, v8 x, v8 y)
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
 
+static inline uint32_t v8_above(v8 a, v8 b)
+{
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLE_UQ));
+}
+
 static inline v8 v8_round(v8 a)
 {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

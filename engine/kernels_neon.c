@@ -86,6 +86,14 @@ static inline v8 v8_sign_of(v8 a, v8 b)
     return pair(vbslq_f32(sign, b.val[0], a.val[0]), vbslq_f32(sign, b.val[1], a.val[1]));
 }
 
+static inline uint32_t v8_above(v8 a, v8 b)
+{
+    static const uint16_t bits[8] = { 1, 2, 4, 8, 16, 32, 64, 128 };
+    const uint16x8_t most = vcombine_u16(vmovn_u32(vcleq_f32(a.val[0], b.val[0])),
+                                         vmovn_u32(vcleq_f32(a.val[1], b.val[1])));
+    return vaddvq_u16(vbicq_u16(vld1q_u16(bits), most));
+}
+
 static inline v8 v8_round(v8 a)
 {
     return pair(vrndnq_f32(a.val[0]), vrndnq_f32(a.val[1]));

@@ -36,22 +36,22 @@ static void matmul_f16(const void *w, size_t rows, size_t columns, const float *
         }
 }
 
-static void add_row_f32(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+static void add_rows_f32(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
 {
-    const float *weights = (const float *)row + first;
     (void)columns;
-    for (size_t i = 0; i < n; i++)
-        sum[i] = fmaf(k, weights[i], sum[i]);
+    for (size_t r = 0; r < count; r++)
+        for (size_t i = 0; i < n; i++)
+            sum[i] = fmaf(k[r], ((const float *)rows[r])[first + i], sum[i]);
 }
 
-static void add_row_f16(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+static void add_rows_f16(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
 {
-    const uint16_t *weights = (const uint16_t *)row + first;
     (void)columns;
-    for (size_t i = 0; i < n; i++)
-        sum[i] = fmaf(k, rwl_float16_widen(weights[i]), sum[i]);
+    for (size_t r = 0; r < count; r++)
+        for (size_t i = 0; i < n; i++)
+            sum[i] = fmaf(k[r], rwl_float16_widen(((const uint16_t *)rows[r])[first + i]), sum[i]);
 }
 
 static void norm(size_t n, const float *x, const float *weight, const float *bias, float eps,
@@ -126,6 +126,26 @@ static void decay_7(size_t n, float *x)
         x[i] = expf(-scale / (1 + expf(-x[i])));
 }
 
+static struct rwl_exp_sum exp_sum(size_t n, const float *x)
+{
+    float largest = x[0];
+    double sum = 0;
+    for (size_t i = 1; i < n; i++)
+        largest = x[i] > largest ? x[i] : largest;
+    for (size_t i = 0; i < n; i++)
+        sum += exp((double)x[i] - (double)largest);
+    return (struct rwl_exp_sum){ .largest = largest, .sum = (float)sum };
+}
+
+static size_t above(size_t n, const float *x, float bound, uint32_t *ret_places)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!(x[i] <= bound))
+            ret_places[count++] = (uint32_t)i;
+    return count;
+}
+
 static void wkv4(size_t n, size_t count, size_t stride, const float *w, const float *u,
                  const float *k, const float *v, float *aa, float *bb, float *pp, float *y)
 {
@@ -182,7 +202,7 @@ void rwl_kernels_init_ref(struct rwl_kernels *kernels)
     *kernels = (struct rwl_kernels){
         .name = "ref",
         .matmul = { [RWL_ENCODING_F32] = matmul_f32, [RWL_ENCODING_F16] = matmul_f16 },
-        .add_row = { [RWL_ENCODING_F32] = add_row_f32, [RWL_ENCODING_F16] = add_row_f16 },
+        .add_rows = { [RWL_ENCODING_F32] = add_rows_f32, [RWL_ENCODING_F16] = add_rows_f16 },
         .norm = norm,
         .shift = shift,
         .dot = dot,
@@ -193,6 +213,8 @@ void rwl_kernels_init_ref(struct rwl_kernels *kernels)
                    [RWL_UNARY_RELU_SQUARE] = relu_square,
                    [RWL_UNARY_DECAY_6] = decay_6,
                    [RWL_UNARY_DECAY_7] = decay_7 },
+        .exp_sum = exp_sum,
+        .above = above,
         .wkv4 = wkv4,
         .wkv6 = wkv6,
         .wkv7 = wkv7,

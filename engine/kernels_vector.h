@@ -6,6 +6,7 @@
  *   v8_fma(a, b, c)          a * b + c, rounded once
  *   v8_abs, v8_sign_of(a, b) the magnitude of a with the sign of b
  *   v8_less(a, b, x, y)      a < b ? x : y
+ *   v8_above(a, b)           bit i: not a[i] <= b[i]
  *   v8_round                 to the nearest integer
  *   v8_power_of_2            2^a for integral a of -126 to 127
  *   v8_max(a, b), v8_min     b where a or b is NaN
@@ -184,18 +185,20 @@ INLINE void add_row(const int column_bytes, const char *w, size_t n, float k, fl
             n - i);
 }
 
-static void add_row_f32(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+static void add_rows_f32(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
 {
     (void)columns;
-    add_row(COLUMN_BYTES_F32, (const char *)row + COLUMN_BYTES_F32 * first, n, k, sum);
+    for (size_t r = 0; r < count; r++)
+        add_row(COLUMN_BYTES_F32, (const char *)rows[r] + COLUMN_BYTES_F32 * first, n, k[r], sum);
 }
 
-static void add_row_f16(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+static void add_rows_f16(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
 {
     (void)columns;
-    add_row(COLUMN_BYTES_F16, (const char *)row + COLUMN_BYTES_F16 * first, n, k, sum);
+    for (size_t r = 0; r < count; r++)
+        add_row(COLUMN_BYTES_F16, (const char *)rows[r] + COLUMN_BYTES_F16 * first, n, k[r], sum);
 }
 
 static float dot(size_t n, const float *a, const float *b)
@@ -363,6 +366,50 @@ static void decay_7(size_t n, float *x)
     apply(decay_7_of, n, x);
 }
 
+static struct rwl_exp_sum exp_sum(size_t n, const float *x)
+{
+    float largest = x[0];
+    size_t i = 0;
+
+    if (n >= 8) {
+        float lanes[8];
+        v8 most = v8_load(x);
+        for (i = 8; i + 8 <= n; i += 8)
+            most = v8_max(v8_load(x + i), most);
+        v8_store(lanes, most);
+        for (int lane = 0; lane < 8; lane++)
+            largest = lanes[lane] > largest ? lanes[lane] : largest;
+    }
+    for (; i < n; i++)
+        largest = x[i] > largest ? x[i] : largest;
+
+    v8 sum = v8_set(0);
+    for (i = 0; i + 8 <= n; i += 8)
+        sum = v8_add(sum, exponential(v8_sub(v8_load(x + i), v8_set(largest))));
+    float total = sum_of(sum);
+    if (i < n) {
+        float part[8];
+        v8_store(part, exponential(v8_sub(load_part(x + i, n - i), v8_set(largest))));
+        for (size_t j = 0; i + j < n; j++)
+            total += part[j];
+    }
+    return (struct rwl_exp_sum){ .largest = largest, .sum = total };
+}
+
+static size_t above(size_t n, const float *x, float bound, uint32_t *ret_places)
+{
+    const v8 bounds = v8_set(bound);
+    size_t i = 0, count = 0;
+
+    for (; i + 8 <= n; i += 8)
+        for (uint32_t mask = v8_above(v8_load(x + i), bounds); mask; mask &= mask - 1)
+            ret_places[count++] = (uint32_t)i + (uint32_t)__builtin_ctz(mask);
+    for (; i < n; i++)
+        if (!(x[i] <= bound))
+            ret_places[count++] = (uint32_t)i;
+    return count;
+}
+
 /* Recurrences */
 
 struct wkv4_lanes {
@@ -486,8 +533,8 @@ INLINE void kernels_fill(struct rwl_kernels *kernels, const char *name)
     kernels->name = name;
     kernels->matmul[RWL_ENCODING_F32] = matmul_f32;
     kernels->matmul[RWL_ENCODING_F16] = matmul_f16;
-    kernels->add_row[RWL_ENCODING_F32] = add_row_f32;
-    kernels->add_row[RWL_ENCODING_F16] = add_row_f16;
+    kernels->add_rows[RWL_ENCODING_F32] = add_rows_f32;
+    kernels->add_rows[RWL_ENCODING_F16] = add_rows_f16;
     kernels->norm = norm;
     kernels->shift = shift;
     kernels->dot = dot;
@@ -497,6 +544,8 @@ INLINE void kernels_fill(struct rwl_kernels *kernels, const char *name)
     kernels->unary[RWL_UNARY_RELU_SQUARE] = relu_square;
     kernels->unary[RWL_UNARY_DECAY_6] = decay_6;
     kernels->unary[RWL_UNARY_DECAY_7] = decay_7;
+    kernels->exp_sum = exp_sum;
+    kernels->above = above;
     kernels->wkv4 = wkv4;
     kernels->wkv6 = wkv6;
     kernels->wkv7 = wkv7;

@@ -1,28 +1,38 @@
 /* SPDX-License-Identifier: MIT */
-/* The bound is one of STEPS between that of the least probability and the largest estimate. */
+/* The bound is one of the steps between that of the least probability and the largest estimate. */
 #include "engine/plane_bound.h"
 
 #include <math.h>
 
-enum { STEPS = 256 };
-
-float rwl_plane_bound(const float *estimates, uint32_t count, float largest, float log_sum,
-                      float least)
+struct rwl_plane_scale rwl_plane_scale(float largest, float log_sum, float least)
 {
-    const float lowest = log_sum + logf(least), scale = STEPS / (largest - lowest);
-    uint32_t counts[STEPS] = { 0 }, above = 0;
+    const float lowest = log_sum + logf(least), steps = RWL_PLANE_STEPS / (largest - lowest);
 
-    if (!(largest > lowest) || !(scale < INFINITY))
-        return lowest;
+    return (struct rwl_plane_scale){
+        .lowest = lowest,
+        .steps = largest > lowest && steps < INFINITY ? steps : 0,
+    };
+}
+
+void rwl_plane_count(const struct rwl_plane_scale *scale, const float *estimates, uint32_t count,
+                     uint32_t counts[RWL_PLANE_STEPS])
+{
     for (uint32_t i = 0; i < count; i++)
-        if (estimates[i] > lowest) {
-            const float step = (estimates[i] - lowest) * scale;
-            counts[step < STEPS ? (uint32_t)step : STEPS - 1]++;
+        if (estimates[i] > scale->lowest) {
+            const float step = (estimates[i] - scale->lowest) * scale->steps;
+            counts[step < RWL_PLANE_STEPS ? (uint32_t)step : RWL_PLANE_STEPS - 1]++;
         }
-    for (uint32_t step = STEPS; step-- > 0;) {
+}
+
+float rwl_plane_bound(const struct rwl_plane_scale *scale, const uint32_t counts[RWL_PLANE_STEPS],
+                      uint32_t rows)
+{
+    uint32_t above = 0;
+
+    for (uint32_t step = RWL_PLANE_STEPS; scale->steps > 0 && step-- > 0;) {
         above += counts[step];
-        if (above > count / RWL_PLANE_MOST_PART)
-            return lowest + (float)(step + 1) / scale;
+        if (above > rows / RWL_PLANE_MOST_PART)
+            return scale->lowest + (float)(step + 1) / scale->steps;
     }
-    return lowest;
+    return scale->lowest;
 }

@@ -106,6 +106,16 @@ static inline b32 b32_less_zero(b32 nibbles)
     return b32_of(vsubq_s8(nibbles.val[0], zero), vsubq_s8(nibbles.val[1], zero));
 }
 
+static inline void u16_transpose(const uint8_t *const from[8], uint16_t ret_to[8][8])
+{
+    for (int r = 0; r < 8; r++) {
+        uint16_t row[8];
+        memcpy(row, from[r], sizeof(row));
+        for (int i = 0; i < 8; i++)
+            ret_to[i][r] = row[i];
+    }
+}
+
 static inline f8 widen(int16x8_t a)
 {
     return f8_from(vmovl_s16(vget_low_s16(a)), vmovl_high_s16(a));

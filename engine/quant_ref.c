@@ -139,6 +139,20 @@ static void product_q4r(const void *w, size_t rows, size_t columns, const struct
     rows_product(RWL_ENCODING_Q4R, w, rows, columns, x, x_stride, count, y, y_stride);
 }
 
+static void row_products_q8r(const void *const *rows, size_t count, size_t columns,
+                             const struct rwl_group *x, float *y)
+{
+    for (size_t r = 0; r < count; r++)
+        product_q8r(rows[r], 1, columns, x, 0, 1, y + r, 1);
+}
+
+static void row_products_q4r(const void *const *rows, size_t count, size_t columns,
+                             const struct rwl_group *x, float *y)
+{
+    for (size_t r = 0; r < count; r++)
+        product_q4r(rows[r], 1, columns, x, 0, 1, y + r, 1);
+}
+
 static void add_row(enum rwl_encoding encoding, const uint8_t *row, size_t columns, size_t first,
                     size_t n, float k, float *sum)
 {
@@ -148,16 +162,18 @@ static void add_row(enum rwl_encoding encoding, const uint8_t *row, size_t colum
                       (float)row_quant_at(encoding, quants, first + i), sum[i]);
 }
 
-static void add_row_q8r(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+static void add_rows_q8r(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
 {
-    add_row(RWL_ENCODING_Q8R, row, columns, first, n, k, sum);
+    for (size_t r = 0; r < count; r++)
+        add_row(RWL_ENCODING_Q8R, rows[r], columns, first, n, k[r], sum);
 }
 
-static void add_row_q4r(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+static void add_rows_q4r(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
 {
-    add_row(RWL_ENCODING_Q4R, row, columns, first, n, k, sum);
+    for (size_t r = 0; r < count; r++)
+        add_row(RWL_ENCODING_Q4R, rows[r], columns, first, n, k[r], sum);
 }
 
 void rwl_quant_init_ref(struct rwl_kernels *kernels)
@@ -167,6 +183,8 @@ void rwl_quant_init_ref(struct rwl_kernels *kernels)
     kernels->product[RWL_ENCODING_Q4] = product_q4;
     kernels->product[RWL_ENCODING_Q8R] = product_q8r;
     kernels->product[RWL_ENCODING_Q4R] = product_q4r;
-    kernels->add_row[RWL_ENCODING_Q8R] = add_row_q8r;
-    kernels->add_row[RWL_ENCODING_Q4R] = add_row_q4r;
+    kernels->row_products[RWL_ENCODING_Q8R] = row_products_q8r;
+    kernels->row_products[RWL_ENCODING_Q4R] = row_products_q4r;
+    kernels->add_rows[RWL_ENCODING_Q8R] = add_rows_q8r;
+    kernels->add_rows[RWL_ENCODING_Q4R] = add_rows_q4r;
 }

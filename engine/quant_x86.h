@@ -75,6 +75,30 @@ static inline b32 b32_nibbles(const uint8_t *from)
     return b32_low(_mm256_srlv_epi64(in_both_halves(from), _mm256_setr_epi64x(0, 0, 4, 4)));
 }
 
+/* Pairs, pairs of pairs, and halves change places. */
+static inline void u16_transpose(const uint8_t *const from[8], uint16_t ret_to[8][8])
+{
+    __m128i rows[8], pairs[8], quads[8];
+
+    for (int r = 0; r < 8; r++)
+        rows[r] = _mm_loadu_si128((const __m128i *)(const void *)from[r]);
+    for (int r = 0; r < 4; r++) {
+        pairs[2 * r] = _mm_unpacklo_epi16(rows[2 * r], rows[2 * r + 1]);
+        pairs[2 * r + 1] = _mm_unpackhi_epi16(rows[2 * r], rows[2 * r + 1]);
+    }
+    for (int h = 0; h < 2; h++)
+        for (int p = 0; p < 2; p++) {
+            quads[4 * h + 2 * p] = _mm_unpacklo_epi32(pairs[4 * h + p], pairs[4 * h + p + 2]);
+            quads[4 * h + 2 * p + 1] = _mm_unpackhi_epi32(pairs[4 * h + p], pairs[4 * h + p + 2]);
+        }
+    for (int q = 0; q < 4; q++) {
+        _mm_storeu_si128((__m128i *)(void *)ret_to[2 * q],
+                         _mm_unpacklo_epi64(quads[q], quads[q + 4]));
+        _mm_storeu_si128((__m128i *)(void *)ret_to[2 * q + 1],
+                         _mm_unpackhi_epi64(quads[q], quads[q + 4]));
+    }
+}
+
 static inline f8 widen_low(__m128i bytes)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));

@@ -5,6 +5,7 @@
  *   f8_load
  *   b32_nibbles(at)          of 16 bytes, as 0 to 15: the low ones, then the high ones
  *   q8r_widen, q4r_widen     (at, ret[4]): the 32 quants of a group, as floats
+ *   u16_transpose(from[8], to[8][8])  to[i][r]: number i of the eight that stand at from[r]
  *   q8r_sums, q4r_sums       exact sums of one group of one row, several that are yet to be added
  *   q8r_add, q4r_add         (w, x): such sums of 32 products; in q4r w is nibbles
  *   q8r_dots, q4r_dots       (sums[8]): what each of eight adds up to, as floats
@@ -20,7 +21,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { DOTS = 8, MOST_PAIRS = 4 };
+enum { DOTS = 8, LEAST_TOGETHER = 4, MOST_TOGETHER = 4 };
 
 INLINE size_t row_group_bytes(const enum rwl_encoding encoding)
 {
@@ -29,67 +30,121 @@ INLINE size_t row_group_bytes(const enum rwl_encoding encoding)
 
 /* Products */
 
-INLINE f8 dots_q8r(size_t n, const uint8_t *quants, const struct rwl_group *x)
+INLINE b32 row_group(const enum rwl_encoding encoding, const uint8_t *quants)
 {
-    q8r_sums sums[DOTS];
+    return encoding == RWL_ENCODING_Q8R ? b32_load(quants) : b32_nibbles(quants);
+}
+
+/* The exact products of one group of eight rows with one input. */
+INLINE f8 dots_of_rows(const enum rwl_encoding encoding, const uint8_t *const quants[DOTS],
+                       const struct rwl_group *x)
+{
+    const b32 input = b32_load((const uint8_t *)x->q);
+    q8r_sums wide[DOTS];
+    q4r_sums narrow[DOTS];
+
+    for (int r = 0; r < DOTS; r++)
+        if (encoding == RWL_ENCODING_Q8R)
+            wide[r] = q8r_add(row_group(encoding, quants[r]), input);
+        else
+            narrow[r] = q4r_add(row_group(encoding, quants[r]), input);
+    return encoding == RWL_ENCODING_Q8R ? q8r_dots(wide) : q4r_dots(narrow);
+}
+
+/* Eight rows by one input, a row a lane: y = fma(dw * dx, dot, y), group after group. Eight scales
+ * are read in any case: where a row has fewer left, the 16 bytes end in its quants. */
+INLINE f8 eight_rows(const enum rwl_encoding encoding, const uint8_t *const rows[DOTS],
+                     size_t groups, const struct rwl_group *x)
+{
+    const uint8_t *scales[DOTS], *quants[DOTS];
+    f8 y = f8_set(0);
+
+    for (int r = 0; r < DOTS; r++) {
+        scales[r] = rows[r];
+        quants[r] = rows[r] + 2 * groups;
+    }
+    for (size_t g = 0; g < groups; g += DOTS) {
+        uint16_t dw[DOTS][DOTS]; /* [group][row] */
+        u16_transpose(scales, dw);
+        for (size_t i = 0; i < DOTS && g + i < groups; i++, x++) {
+            const f8 dots = dots_of_rows(encoding, quants, x);
+            y = f8_fma(f8_mul(f8_load_f16(dw[i]), f8_set(x->scale)), dots, y);
+            for (int r = 0; r < DOTS; r++)
+                quants[r] += row_group_bytes(encoding);
+        }
+        for (int r = 0; r < DOTS; r++)
+            scales[r] += 2 * DOTS;
+    }
+    return y;
+}
+
+/* The exact products of n groups (1 to 8) of one row. */
+INLINE f8 dots_of_groups(const enum rwl_encoding encoding, size_t n, const uint8_t *quants,
+                         const struct rwl_group *x)
+{
+    q8r_sums wide[DOTS];
+    q4r_sums narrow[DOTS];
+
     for (size_t i = 0; i < DOTS; i++) {
         const size_t g = i < n ? i : 0;
-        sums[i] = q8r_add(b32_load(quants + g * row_group_bytes(RWL_ENCODING_Q8R)),
-                          b32_load((const uint8_t *)x[g].q));
+        const b32 w = row_group(encoding, quants + g * row_group_bytes(encoding));
+        const b32 input = b32_load((const uint8_t *)x[g].q);
+        if (encoding == RWL_ENCODING_Q8R)
+            wide[i] = q8r_add(w, input);
+        else
+            narrow[i] = q4r_add(w, input);
     }
-    return q8r_dots(sums);
+    return encoding == RWL_ENCODING_Q8R ? q8r_dots(wide) : q4r_dots(narrow);
 }
 
-INLINE f8 dots_q4r(size_t n, const uint8_t *quants, const struct rwl_group *x)
-{
-    q4r_sums sums[DOTS];
-    for (size_t i = 0; i < DOTS; i++) {
-        const size_t g = i < n ? i : 0;
-        sums[i] = q4r_add(b32_nibbles(quants + g * row_group_bytes(RWL_ENCODING_Q4R)),
-                          b32_load((const uint8_t *)x[g].q));
-    }
-    return q4r_dots(sums);
-}
-
-/* For n groups (1 to 8) from one on, for N pairs: y = fma(dw * dx, dot, y). Eight scales are read
- * in any case: where a row has fewer left, the 16 bytes end in its quants. */
-INLINE void add_groups(const int N, const enum rwl_encoding encoding, size_t n,
-                       const uint8_t *scales, const uint8_t *quants, size_t row_step,
-                       const struct rwl_group *x, size_t x_step, float y[MOST_PAIRS])
-{
-    float dw[MOST_PAIRS][DOTS], dots[MOST_PAIRS][DOTS];
-
-    for (int i = 0; i < N; i++) {
-        const uint8_t *w = quants + (size_t)i * row_step;
-        const struct rwl_group *input = x + (size_t)i * x_step;
-        f8_store(dw[i], f8_load_f16(scales + (size_t)i * row_step));
-        f8_store(dots[i],
-                 encoding == RWL_ENCODING_Q8R ? dots_q8r(n, w, input) : dots_q4r(n, w, input));
-    }
-    for (size_t g = 0; g < n; g++)
-        for (int i = 0; i < N; i++)
-            y[i] = fmaf(dw[i][g] * x[(size_t)i * x_step + g].scale, dots[i][g], y[i]);
-}
-
-/* N pairs (1 or 4) of a row and an input, each row_step and x_step after the one before. A sum
- * over groups waits for itself at each; those of several pairs, and the dots of the groups to
- * come, fill the time. */
-INLINE void pairs_of_rows(const int N, const enum rwl_encoding encoding, const uint8_t *row,
-                          size_t row_step, size_t groups, const struct rwl_group *x, size_t x_step,
-                          float *ret_y)
+/* The same for one row. Its sum waits for itself at each group. */
+INLINE float one_row(const enum rwl_encoding encoding, const uint8_t *row, size_t groups,
+                     const struct rwl_group *x)
 {
     const uint8_t *quants = row + 2 * groups;
-    float y[MOST_PAIRS] = { 0 };
-    size_t g = 0;
+    float y = 0;
 
-    for (; g + DOTS <= groups; g += DOTS)
-        add_groups(N, encoding, DOTS, row + 2 * g, quants + g * row_group_bytes(encoding), row_step,
-                   x + g, x_step, y);
-    if (g < groups)
-        add_groups(N, encoding, groups - g, row + 2 * g, quants + g * row_group_bytes(encoding),
-                   row_step, x + g, x_step, y);
-    for (int i = 0; i < N; i++)
-        ret_y[i] = y[i];
+    for (size_t g = 0; g < groups; g += DOTS) {
+        const size_t n = groups - g < DOTS ? groups - g : DOTS;
+        float dw[DOTS], dots[DOTS];
+        f8_store(dw, f8_load_f16(row + 2 * g));
+        f8_store(dots, dots_of_groups(encoding, n, quants + g * row_group_bytes(encoding), x + g));
+        for (size_t i = 0; i < n; i++)
+            y = fmaf(dw[i] * x[g + i].scale, dots[i], y);
+    }
+    return y;
+}
+
+/* From four rows on, eight at a time take less; of the last, some twice. */
+INLINE void row_products(const enum rwl_encoding encoding, const uint8_t *const *rows, size_t count,
+                         size_t groups, const struct rwl_group *x, float *y)
+{
+    size_t r = 0;
+    for (; r + LEAST_TOGETHER <= count; r += DOTS) {
+        const size_t n = count - r < DOTS ? count - r : DOTS;
+        const uint8_t *eight[DOTS];
+        float results[DOTS];
+        for (size_t i = 0; i < DOTS; i++)
+            eight[i] = rows[r + (i < n ? i : n - 1)];
+        f8_store(results, eight_rows(encoding, eight, groups, x));
+        memcpy(y + r, results, n * sizeof(*results));
+    }
+    for (; r < count; r++)
+        y[r] = one_row(encoding, rows[r], groups, x);
+}
+
+static void row_products_q8r(const void *const *rows, size_t count, size_t columns,
+                             const struct rwl_group *x, float *y)
+{
+    row_products(RWL_ENCODING_Q8R, (const uint8_t *const *)rows, count, columns / RWL_GROUP_COLUMNS,
+                 x, y);
+}
+
+static void row_products_q4r(const void *const *rows, size_t count, size_t columns,
+                             const struct rwl_group *x, float *y)
+{
+    row_products(RWL_ENCODING_Q4R, (const uint8_t *const *)rows, count, columns / RWL_GROUP_COLUMNS,
+                 x, y);
 }
 
 INLINE void rows_product(const enum rwl_encoding encoding, const uint8_t *w, size_t rows,
@@ -97,24 +152,15 @@ INLINE void rows_product(const enum rwl_encoding encoding, const uint8_t *w, siz
                          float *y, size_t y_stride)
 {
     const size_t row_bytes = (size_t)rwl_row_bytes(encoding, columns);
-    const size_t groups = columns / RWL_GROUP_COLUMNS;
-    float results[MOST_PAIRS];
-    size_t r = 0;
 
-    for (; r + 4 <= rows; r += 4, w += 4 * row_bytes)
-        for (size_t t = 0; t < count; t++) {
-            pairs_of_rows(4, encoding, w, row_bytes, groups, x + t * x_stride, 0, results);
-            memcpy(y + t * y_stride + r, results, sizeof(results));
-        }
-    for (; r < rows; r++, w += row_bytes) {
-        size_t t = 0;
-        for (; t + 4 <= count; t += 4) {
-            pairs_of_rows(4, encoding, w, 0, groups, x + t * x_stride, x_stride, results);
-            for (size_t i = 0; i < 4; i++)
-                y[(t + i) * y_stride + r] = results[i];
-        }
-        for (; t < count; t++)
-            pairs_of_rows(1, encoding, w, 0, groups, x + t * x_stride, 0, y + t * y_stride + r);
+    for (size_t r = 0; r < rows; r += DOTS) {
+        const size_t n = rows - r < DOTS ? rows - r : DOTS;
+        const uint8_t *at[DOTS];
+        for (size_t i = 0; i < n; i++)
+            at[i] = w + (r + i) * row_bytes;
+        for (size_t t = 0; t < count; t++)
+            row_products(encoding, at, n, columns / RWL_GROUP_COLUMNS, x + t * x_stride,
+                         y + t * y_stride + r);
     }
 }
 
@@ -132,66 +178,86 @@ static void product_q4r(const void *w, size_t rows, size_t columns, const struct
 
 /* Sums of rows */
 
-INLINE void add_group(const enum rwl_encoding encoding, float factor, const uint8_t *quants,
-                      float *sum)
+INLINE void widen_group(const enum rwl_encoding encoding, const uint8_t *quants, f8 ret_quants[4])
 {
-    const f8 factors = f8_set(factor);
-    f8 w[4];
-
     if (encoding == RWL_ENCODING_Q8R)
-        q8r_widen(quants, w);
+        q8r_widen(quants, ret_quants);
     else
-        q4r_widen(quants, w);
-    for (int i = 0; i < 4; i++)
-        f8_store(sum + 8 * i, f8_fma(factors, w[i], f8_load(sum + 8 * i)));
+        q4r_widen(quants, ret_quants);
 }
 
-INLINE void add_row(const enum rwl_encoding encoding, const uint8_t *row, size_t columns,
-                    size_t first, size_t n, float k, float *sum)
+/* One group of R rows, in their order. */
+INLINE void add_group(const int R, const enum rwl_encoding encoding, float factors[][DOTS],
+                      size_t group, const uint8_t *const quants[], size_t at, float *sum)
 {
-    const size_t group = first / RWL_GROUP_COLUMNS;
-    const uint8_t *scales = row + 2 * group;
-    const uint8_t *quants =
-        row + 2 * (columns / RWL_GROUP_COLUMNS) + group * row_group_bytes(encoding);
-    const f8 factor = f8_set(k);
-    size_t i = 0;
+    f8 sums[4], w[4];
 
-    while (i < n) {
-        float factors[DOTS]; /* of groups of which some may be past n; see dots_of */
-        f8_store(factors, f8_mul(factor, f8_load_f16(scales)));
-        scales += 2 * DOTS;
-        for (size_t g = 0; g < DOTS && i < n; g++, i += RWL_GROUP_COLUMNS) {
-            if (i + RWL_GROUP_COLUMNS <= n) {
-                add_group(encoding, factors[g], quants, sum + i);
-            } else {
-                float part[RWL_GROUP_COLUMNS] = { 0 };
-                memcpy(part, sum + i, (n - i) * sizeof(*part));
-                add_group(encoding, factors[g], quants, part);
-                memcpy(sum + i, part, (n - i) * sizeof(*part));
-            }
-            quants += row_group_bytes(encoding);
+    for (int i = 0; i < 4; i++)
+        sums[i] = f8_load(sum + 8 * i);
+    for (int r = 0; r < R; r++) {
+        widen_group(encoding, quants[r] + at, w);
+        for (int i = 0; i < 4; i++)
+            sums[i] = f8_fma(f8_set(factors[r][group]), w[i], sums[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        f8_store(sum + 8 * i, sums[i]);
+}
+
+/* R rows (1 or 4): a sum is loaded and stored once for all of them. */
+INLINE void add_some(const int R, const enum rwl_encoding encoding, const uint8_t *const *rows,
+                     const float *k, size_t columns, size_t first, size_t n, float *sum)
+{
+    const size_t start = first / RWL_GROUP_COLUMNS, bytes = row_group_bytes(encoding);
+    float factors[MOST_TOGETHER][DOTS]; /* of groups of which some may be past n; see eight_rows */
+    const uint8_t *quants[MOST_TOGETHER];
+    size_t group = 0;
+
+    for (int r = 0; r < R; r++)
+        quants[r] = rows[r] + 2 * (columns / RWL_GROUP_COLUMNS) + start * bytes;
+    for (size_t i = 0; i < n; i += RWL_GROUP_COLUMNS, group++) {
+        for (int r = 0; group % DOTS == 0 && r < R; r++)
+            f8_store(factors[r], f8_mul(f8_set(k[r]), f8_load_f16(rows[r] + 2 * (start + group))));
+        if (i + RWL_GROUP_COLUMNS <= n) {
+            add_group(R, encoding, factors, group % DOTS, quants, group * bytes, sum + i);
+        } else {
+            float part[RWL_GROUP_COLUMNS] = { 0 };
+            memcpy(part, sum + i, (n - i) * sizeof(*part));
+            add_group(R, encoding, factors, group % DOTS, quants, group * bytes, part);
+            memcpy(sum + i, part, (n - i) * sizeof(*part));
         }
     }
 }
 
-static void add_row_q8r(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+INLINE void add_rows(const enum rwl_encoding encoding, const uint8_t *const *rows, const float *k,
+                     size_t count, size_t columns, size_t first, size_t n, float *sum)
 {
-    add_row(RWL_ENCODING_Q8R, row, columns, first, n, k, sum);
+    size_t r = 0;
+    for (; r + MOST_TOGETHER <= count; r += MOST_TOGETHER)
+        add_some(MOST_TOGETHER, encoding, rows + r, k + r, columns, first, n, sum);
+    for (; r < count; r++)
+        add_some(1, encoding, rows + r, k + r, columns, first, n, sum);
 }
 
-static void add_row_q4r(const void *row, size_t columns, size_t first, size_t n, float k,
-                        float *sum)
+static void add_rows_q8r(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
 {
-    add_row(RWL_ENCODING_Q4R, row, columns, first, n, k, sum);
+    add_rows(RWL_ENCODING_Q8R, (const uint8_t *const *)rows, k, count, columns, first, n, sum);
+}
+
+static void add_rows_q4r(const void *const *rows, const float *k, size_t count, size_t columns,
+                         size_t first, size_t n, float *sum)
+{
+    add_rows(RWL_ENCODING_Q4R, (const uint8_t *const *)rows, k, count, columns, first, n, sum);
 }
 
 INLINE void rows_fill(struct rwl_kernels *kernels)
 {
     kernels->product[RWL_ENCODING_Q8R] = product_q8r;
     kernels->product[RWL_ENCODING_Q4R] = product_q4r;
-    kernels->add_row[RWL_ENCODING_Q8R] = add_row_q8r;
-    kernels->add_row[RWL_ENCODING_Q4R] = add_row_q4r;
+    kernels->row_products[RWL_ENCODING_Q8R] = row_products_q8r;
+    kernels->row_products[RWL_ENCODING_Q4R] = row_products_q4r;
+    kernels->add_rows[RWL_ENCODING_Q8R] = add_rows_q8r;
+    kernels->add_rows[RWL_ENCODING_Q4R] = add_rows_q4r;
 }
 
 #endif

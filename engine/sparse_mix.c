@@ -11,8 +11,10 @@
 #include "engine/forward.h"
 
 #include "base/bytes.h"
+#include "engine/scattered.h"
 #include "engine/weight_store.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -135,12 +137,15 @@ static uint32_t choose(const struct rwl_pass *pass, const struct rwl_predictor *
         pass->kernels.planes[planes->encoding](
             (const char *)planes->data + first / RWL_PLANE_ROWS * strip_bytes, n, planes->columns,
             input->groups, input->tables, scores);
-    for (uint32_t i = 0; i < n; i++) {
-        const bool likely = (planes->data && scores[i] > predictor->thresholds[0]) ||
-                            (predictor->mlp1.data && odds[first + i] > predictor->thresholds[1]);
-        ret_neurons[count] = first + i;
-        count += likely;
-    }
+    for (uint32_t i = 0; predictor->mlp1.data && i < n; i++)
+        if (!(odds[first + i] <= predictor->thresholds[1]))
+            scores[i] = INFINITY;
+        else if (!planes->data)
+            scores[i] = -INFINITY;
+    count = (uint32_t)pass->kernels.above(n, scores, planes->data ? predictor->thresholds[0] : 0,
+                                          ret_neurons);
+    for (uint32_t i = 0; i < count; i++)
+        ret_neurons[i] += first;
     return count;
 }
 
@@ -148,17 +153,13 @@ static uint32_t choose(const struct rwl_pass *pass, const struct rwl_predictor *
 static void fire(struct rwl_pass *pass, const struct rwl_rows *rows, const struct input *input,
                  const uint32_t *neurons, uint32_t count, uint32_t first, uint32_t n, float *ret_k)
 {
+    const void *at[PIECE_NEURONS];
     float keys[PIECE_NEURONS];
 
-    for (uint32_t i = 0; i < count; i++) {
-        const void *row = pass->where[neurons[i]];
-        if (rwl_encoding_is_rows(rows->encoding))
-            pass->kernels.product[rows->encoding](row, 1, rows->columns, input->groups, 0, 1,
-                                                  &keys[i], 1);
-        else
-            pass->kernels.matmul[rows->encoding](row, 1, rows->columns, input->x, 0, 1, &keys[i],
-                                                 1);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        at[i] = pass->where[neurons[i]];
+    rwl_scattered_products(&pass->kernels, rows->encoding, at, count, rows->columns, input->x,
+                           input->groups, keys);
     pass->kernels.unary[RWL_UNARY_RELU_SQUARE](count, keys);
     memset(ret_k + first, 0, n * sizeof(*ret_k));
     for (uint32_t i = 0; i < count; i++)
@@ -257,6 +258,29 @@ static void fold(float *parts, size_t n)
     }
 }
 
+/* Adds the neurons that fire among some (a multiple of PARTS, PIECE_NEURONS at most) from one on,
+ * part by part. The rows are asked for first. */
+static void add_neurons(struct rwl_pass *pass, const struct rwl_rows *rows, const float *k,
+                        uint32_t from, uint32_t count, size_t first, size_t n, float *parts)
+{
+    const size_t width = pass->model->hparams.width, part_bytes = rows->row_bytes / rows->parts;
+    const void *values[PARTS][PIECE_NEURONS / PARTS];
+    float factors[PARTS][PIECE_NEURONS / PARTS];
+    uint32_t firing[PIECE_NEURONS], counts[PARTS] = { 0 };
+    const uint32_t all = (uint32_t)pass->kernels.above(count, k + from, 0, firing);
+
+    for (uint32_t i = 0; i < all; i++) {
+        const uint32_t neuron = from + firing[i], part = neuron % PARTS;
+        const char *row = (const char *)pass->where[neuron] + part_bytes * (rows->parts - 1);
+        rwl_prefetch(row + part_bytes * first / width, part_bytes * n / width);
+        values[part][counts[part]] = row;
+        factors[part][counts[part]++] = k[neuron];
+    }
+    for (uint32_t part = 0; part < PARTS; part++)
+        pass->kernels.add_rows[rows->encoding](values[part], factors[part], counts[part], width,
+                                               first, n, parts + part * n);
+}
+
 /* x[first, first + n) of one row += gate times the sum. */
 static void sum_columns(struct rwl_pass *pass, uint32_t worker, const struct rwl_layer *layer,
                         uint32_t row, size_t first, size_t n)
@@ -264,15 +288,13 @@ static void sum_columns(struct rwl_pass *pass, uint32_t worker, const struct rwl
     const struct rwl_rows *rows = rows_of(layer);
     const uint32_t neurons = pass->model->hparams.ffn_width;
     const size_t width = pass->model->hparams.width, at = row * width + first;
-    const size_t value_at = rows->row_bytes / rows->parts * (rows->parts - 1);
     const float *k = pass->ffn_key + row * (size_t)neurons;
     float *parts = rwl_pass_scratch(pass, worker);
 
     memset(parts, 0, PARTS * n * sizeof(*parts));
-    for (uint32_t f = 0; f < neurons; f++)
-        if (k[f] != 0)
-            pass->kernels.add_row[rows->encoding]((const char *)pass->where[f] + value_at, width,
-                                                  first, n, k[f], parts + f % PARTS * n);
+    for (uint32_t f = 0; f < neurons; f += PIECE_NEURONS)
+        add_neurons(pass, rows, k, f, neurons - f < PIECE_NEURONS ? neurons - f : PIECE_NEURONS,
+                    first, n, parts);
     fold(parts, n);
     if (layer->ffn_receptance.up.data)
         for (size_t i = 0; i < n; i++)

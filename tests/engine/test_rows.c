@@ -8,7 +8,7 @@
 #include "engine/float16.h"
 #include "tests/engine/kernel_cases.h"
 
-enum { ROUNDS = 200 };
+enum { ROUNDS = 200, MOST_ROWS = 9 };
 
 struct product {
     enum rwl_encoding encoding;
@@ -162,6 +162,28 @@ static uint8_t *random_row(enum rwl_encoding encoding, size_t width)
     return row;
 }
 
+/* The same products, of rows that stand in any order. */
+START_TEST(products_of_single_rows)
+{
+    if (!choose(_i))
+        return;
+    for (int round = 0; round < 2 * ROUNDS; round++) {
+        struct product p = random_product(2 + 4 * (round / 2) + round % 2);
+        struct guarded y = guarded_create(p.rows);
+        const void *rows[11];
+        float expected[11];
+        for (size_t r = 0; r < p.rows; r++)
+            rows[r] = p.w + r * 7 % p.rows * p.row_bytes;
+        reference.product[p.encoding](p.w, p.rows, p.columns, p.x, 0, 1, expected, p.rows);
+        tested.row_products[p.encoding](rows, p.rows, p.columns, p.x, y.at);
+        for (size_t r = 0; r < p.rows; r++)
+            check_same_bits(y.at[r], expected[r * 7 % p.rows], "row");
+        guarded_finish(&y);
+        finish_product(&p);
+    }
+}
+END_TEST
+
 START_TEST(sums_of_rows)
 {
     static const enum rwl_encoding encodings[] = { RWL_ENCODING_F32, RWL_ENCODING_F16,
@@ -173,14 +195,20 @@ START_TEST(sums_of_rows)
         const enum rwl_encoding encoding = encodings[round % 4];
         const size_t width = 32 * between(1, 30), first = 32 * between(0, width / 32 - 1);
         const size_t n = round % 8 < 4 ? width - first : between(0, width - first);
-        const float k = random_bits() % 8 ? uniform(-2, 2) : factors[random_bits() % 7];
+        const size_t count = between(0, MOST_ROWS);
         struct guarded sum = guarded_random(n, -1, 1), expected = guarded_copy(&sum);
-        uint8_t *row = random_row(encoding, width);
-        tested.add_row[encoding](row, width, first, n, k, sum.at);
-        reference.add_row[encoding](row, width, first, n, k, expected.at);
+        const void *rows[MOST_ROWS];
+        float k[MOST_ROWS];
+        for (size_t r = 0; r < count; r++) {
+            k[r] = random_bits() % 8 ? uniform(-2, 2) : factors[random_bits() % 7];
+            rows[r] = random_row(encoding, width);
+        }
+        tested.add_rows[encoding](rows, k, count, width, first, n, sum.at);
+        reference.add_rows[encoding](rows, k, count, width, first, n, expected.at);
         for (size_t i = 0; i < n; i++)
             check_same_bits(sum.at[i], expected.at[i], "sum");
-        free(row);
+        for (size_t r = 0; r < count; r++)
+            free((void *)(uintptr_t)rows[r]);
         guarded_finish(&sum), guarded_finish(&expected);
     }
 }
@@ -203,7 +231,8 @@ START_TEST(sparse_sums_are_the_dense_product)
             if (random_bits() % 4)
                 x.at[k] = 0;
             else
-                tested.add_row[RWL_ENCODING_F16](rows + k * n, n, 0, n, x.at[k], parts + k % 8 * n);
+                tested.add_rows[RWL_ENCODING_F16](&(const void *){ rows + k * n }, &x.at[k], 1, n,
+                                                  0, n, parts + k % 8 * n);
         }
         tested.matmul[RWL_ENCODING_F16](dense, n, neurons, x.at, neurons, 1, y, n);
         for (size_t i = 0; i < n; i++) {
@@ -224,6 +253,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, products, 0, COLUMN_COUNT);
     tcase_add_loop_test(tests, products_are_those_of_strips, 0, COLUMN_COUNT);
+    tcase_add_loop_test(tests, products_of_single_rows, 0, COLUMN_COUNT);
     tcase_add_loop_test(tests, sums_of_rows, 0, COLUMN_COUNT);
     tcase_add_loop_test(tests, sparse_sums_are_the_dense_product, 0, COLUMN_COUNT);
     return run_case(tests);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Some rows are asked for while those before them are multiplied. */
+#include "engine/scattered.h"
+
+enum { TOGETHER = 8 }; /* rows that kernels like to do together */
+
+static void prefetch_some(const void *const *rows, uint32_t first, uint32_t count, size_t row_bytes)
+{
+    for (uint32_t r = first; r < count && r < first + TOGETHER; r++)
+        rwl_prefetch(rows[r], row_bytes);
+}
+
+static size_t bytes_of(enum rwl_encoding encoding, size_t columns)
+{
+    return rwl_encoding_is_rows(encoding) ? (size_t)rwl_row_bytes(encoding, columns)
+                                          : columns * (encoding == RWL_ENCODING_F16 ? 2 : 4);
+}
+
+void rwl_scattered_products(const struct rwl_kernels *kernels, enum rwl_encoding encoding,
+                            const void *const *rows, uint32_t count, size_t columns, const float *x,
+                            const struct rwl_group *groups, float *ret_y)
+{
+    const size_t row_bytes = bytes_of(encoding, columns);
+
+    prefetch_some(rows, 0, count, row_bytes);
+    for (uint32_t r = 0; r < count; r += TOGETHER) {
+        const uint32_t n = count - r < TOGETHER ? count - r : TOGETHER;
+        prefetch_some(rows, r + TOGETHER, count, row_bytes);
+        if (rwl_encoding_is_rows(encoding))
+            kernels->row_products[encoding](rows + r, n, columns, groups, ret_y + r);
+        else
+            for (uint32_t i = r; i < r + n; i++)
+                kernels->matmul[encoding](rows[i], 1, columns, x, 0, 1, ret_y + i, 1);
+    }
+}

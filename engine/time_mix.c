@@ -87,34 +87,31 @@ static float *values_of(struct rwl_pass *pass, uint32_t number)
                                                                               : pass->v;
 }
 
-/* Phases 2 and 3: all that is linear in the shifted inputs. */
-static void project(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
+/* All that is linear in the shifted inputs. */
+static void plan_projections(struct rwl_pass *pass, uint32_t worker, uint32_t number,
+                             struct rwl_plan *plan)
 {
     const struct rwl_layer *layer = &pass->model->weights.layers[number];
     const struct rwl_arch_traits *traits = pass->model->traits;
-    struct rwl_plan plan = { 0 };
     const float *in[RWL_MIX_COUNT];
 
     for (int mix = 0; mix < RWL_MIX_COUNT; mix++)
         in[mix] = input_of(pass, worker, layer, (enum rwl_mix)mix);
-    rwl_plan_projection(pass, &plan, &layer->receptance, in[RWL_MIX_R],
+    rwl_plan_projection(pass, plan, &layer->receptance, in[RWL_MIX_R],
                         (struct rwl_job){ .unary = traits->receptance, .out = pass->r });
-    rwl_plan_projection(pass, &plan, &layer->key, in[RWL_MIX_K],
-                        (struct rwl_job){ .out = pass->k });
-    rwl_plan_projection(pass, &plan, &layer->value, in[RWL_MIX_V],
+    rwl_plan_projection(pass, plan, &layer->key, in[RWL_MIX_K], (struct rwl_job){ .out = pass->k });
+    rwl_plan_projection(pass, plan, &layer->value, in[RWL_MIX_V],
                         (struct rwl_job){ .out = values_of(pass, number) });
     if (layer->gate.up.data)
-        rwl_plan_projection(pass, &plan, &layer->gate, in[RWL_MIX_G],
+        rwl_plan_projection(pass, plan, &layer->gate, in[RWL_MIX_G],
                             (struct rwl_job){ .unary = RWL_UNARY_SILU, .out = pass->g });
-    add_lora(pass, &plan, &layer->decay_lora, in[RWL_MIX_W], RWL_UNARY_TANH, traits->decay,
-             pass->w);
-    add_lora(pass, &plan, &layer->iclr_lora, in[RWL_MIX_A], RWL_UNARY_NONE, RWL_UNARY_SIGMOID,
+    add_lora(pass, plan, &layer->decay_lora, in[RWL_MIX_W], RWL_UNARY_TANH, traits->decay, pass->w);
+    add_lora(pass, plan, &layer->iclr_lora, in[RWL_MIX_A], RWL_UNARY_NONE, RWL_UNARY_SIGMOID,
              pass->a);
-    add_lora(pass, &plan, &layer->value_lora, in[RWL_MIX_V], RWL_UNARY_NONE, RWL_UNARY_SIGMOID,
+    add_lora(pass, plan, &layer->value_lora, in[RWL_MIX_V], RWL_UNARY_NONE, RWL_UNARY_SIGMOID,
              pass->v_mix);
-    add_lora(pass, &plan, &layer->gate_lora, in[RWL_MIX_G], RWL_UNARY_SIGMOID, RWL_UNARY_NONE,
+    add_lora(pass, plan, &layer->gate_lora, in[RWL_MIX_G], RWL_UNARY_SIGMOID, RWL_UNARY_NONE,
              pass->g);
-    rwl_plan_run(pass, pool, worker, &plan);
 }
 
 /* y *= factor, over a head's channels of a span's rows from `at` on. */
@@ -226,22 +223,29 @@ static void recur_head(struct rwl_pass *pass, uint32_t number, const struct rwl_
         multiply(pass->y, pass->g, at, span->count, stride, n);
 }
 
-/* Phase 4: the recurrence, in pieces of one head (or block of channels) of one state. */
-static void recur(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t number)
+/* The recurrence, in pieces of one head (or block of channels) of one state. rest: jobs that each
+ * piece first does for its own channels, or NULL. */
+static void recur(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number,
+                  const struct rwl_jobs *rest)
 {
     const struct rwl_hparams *sizes = &pass->model->hparams;
     const bool heads = pass->model->traits->recurrence != RWL_RECURRENCE_4;
     const uint32_t channels = heads ? sizes->head_size : BLOCK_CHANNELS;
     const uint32_t pieces = (sizes->attention_width + channels - 1) / channels;
+    struct rwl_prepared prepared;
 
+    if (rest)
+        rwl_jobs_prepare(pass, worker, rest, &prepared);
     for (uint32_t i; (i = rwl_pool_take(pool)) < pieces * pass->span_count;) {
         const struct rwl_span *span = &pass->spans[i / pieces];
         const uint32_t piece = i % pieces, first = piece * channels;
-        const uint32_t left = sizes->attention_width - first;
+        const uint32_t left = sizes->attention_width - first, n = left < channels ? left : channels;
+        if (rest)
+            rwl_jobs_run_rows(pass, worker, rest, &prepared, first, n);
         if (heads)
             recur_head(pass, number, span, piece);
         else
-            recur_channels(pass, number, span, first, left < channels ? left : channels);
+            recur_channels(pass, number, span, first, n);
     }
     rwl_pool_barrier(pool);
 }
@@ -249,15 +253,20 @@ static void recur(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t number)
 void rwl_time_mix(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
 {
     const struct rwl_layer *layer = &pass->model->weights.layers[number];
-    struct rwl_plan plan = { 0 };
+    struct rwl_plan inputs = { 0 }, output = { 0 };
 
     rwl_forward_shift(pass, pool, worker, number, shift_row);
     if (layer->maa_w1.data)
         mix_low_rank(pass, pool, worker, layer);
-    project(pass, pool, worker, number);
+    plan_projections(pass, worker, number, &inputs);
+    rwl_jobs_run(pass, pool, worker, &inputs.first, pass->row_count);
     rwl_forward_keep(pass, worker, number, rwl_state_att_shift);
-    recur(pass, pool, number);
-    rwl_plan_projection(pass, &plan, &layer->output, pass->y,
+    /* One row's second halves cost less than meeting once more. */
+    const bool joined = pass->row_count == 1 && !pass->observe;
+    if (!joined)
+        rwl_jobs_run(pass, pool, worker, &inputs.second, pass->row_count);
+    recur(pass, pool, worker, number, joined ? &inputs.second : NULL);
+    rwl_plan_projection(pass, &output, &layer->output, pass->y,
                         (struct rwl_job){ .base = pass->x, .out = pass->x });
-    rwl_plan_run(pass, pool, worker, &plan);
+    rwl_plan_run(pass, pool, worker, &output);
 }

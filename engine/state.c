@@ -144,6 +144,7 @@ static void store_sizes(const struct rwl_hparams *sizes, unsigned char *at)
 void rwl_state_export(const struct rwl_state *state, void *data)
 {
     const struct rwl_model *model = state->model;
+    const size_t count = data_floats(model);
     unsigned char *bytes = data;
 
     memcpy(bytes, magic, sizeof(magic));
@@ -151,7 +152,7 @@ void rwl_state_export(const struct rwl_state *state, void *data)
     store_sizes(&model->hparams, bytes + AT_SIZES);
     memcpy(bytes + AT_FINGERPRINT, rwl_model_file_fingerprint(model->file), RWL_FINGERPRINT_BYTES);
     rwl_store_u64(bytes + AT_TOKENS, state->tokens);
-    for (size_t i = 0; i < data_floats(model); i++) {
+    for (size_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &state->data[i], sizeof(bits));
         rwl_store_u32(bytes + HEADER_BYTES + 4 * i, bits);

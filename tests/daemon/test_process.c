@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The daemon as a process: command line, socket file, signals, service manager, reload. */
+#include "engine/cpus.h"
 #include "tests/daemon/harness.h"
 
 #include <dirent.h>
@@ -219,18 +220,79 @@ START_TEST(reload)
 }
 END_TEST
 
-/* Kept to all CPUs or to none: it computes, and says where. */
-START_TEST(chosen_cpus)
+/* Of all threads of the daemon: how many have a line in their status that begins with this, and
+ * the sum of the numbers behind it. */
+static int sum_tasks(const char *start, long *ret_sum)
 {
-    static const char *const options[] = { "engine.cpus=0-1023", "engine.cpus=none" };
-    const char *const arguments[] = { "--set", options[_i], "--set", "engine.threads=2", NULL };
+    char path[64], line[256];
+    int count = 0;
+    long sum = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)server.pid);
+    DIR *tasks = opendir(path);
+    ck_assert_ptr_nonnull(tasks);
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        char status[330];
+        snprintf(status, sizeof status, "%s/%s/status", path, task->d_name);
+        FILE *file = task->d_name[0] == '.' ? NULL : fopen(status, "re");
+        while (file && fgets(line, sizeof line, file))
+            if (strncmp(line, start, strlen(start)) == 0) {
+                count++;
+                sum += strtol(line + strlen(start), NULL, 10);
+            }
+        if (file)
+            fclose(file);
+    }
+    closedir(tasks);
+    *ret_sum = sum;
+    return count;
+}
+
+/* Threads of the daemon that may run only on this CPU. */
+static int threads_kept_to(uint32_t cpu)
+{
+    char name[40];
+    snprintf(name, sizeof name, "Cpus_allowed_list:\t%u\n", (unsigned)cpu);
+    long unused;
+    return sum_tasks(name, &unused);
+}
+
+static struct rwl_cpus some_cpu(uint32_t *ret_cpu)
+{
+    struct rwl_cpus allowed;
+    rwl_cpus_allowed(&allowed);
+    for (*ret_cpu = 0; !rwl_cpus_has(&allowed, *ret_cpu);)
+        ++*ret_cpu;
+    return allowed;
+}
+
+/* The engine's two threads are kept to a CPU, the one that serves the socket is not. */
+START_TEST(chosen_cpu)
+{
+    uint32_t cpu;
+    struct rwl_cpus allowed = some_cpu(&cpu);
+    char option[40], logged[40];
+    snprintf(option, sizeof option, "engine.cpus=%u", (unsigned)cpu);
+    snprintf(logged, sizeof logged, ", CPUs %u\n", (unsigned)cpu);
+    const char *const arguments[] = { "--set", option, "--set", "engine.threads=2", NULL };
     daemon_start(&server, arguments);
     client_open(&client, &server);
     struct rwl_generate_params params = greedy("", "hello");
     call_ok(&client, RWL_METHOD_GENERATE, &params, NULL);
-    ck_assert(daemon_has_logged(&server, "computing with "));
-    ck_assert(daemon_has_logged(&server, ", CPUs any") == (_i == 1));
+    ck_assert(daemon_has_logged(&server, logged));
+    if (rwl_cpus_count(&allowed) > 1 && !memory_is_distorted())
+        ck_assert_int_eq(threads_kept_to(cpu), 2);
     client_close(&client);
+    daemon_finish(&server);
+}
+END_TEST
+
+/* Where the daemon may use none of a list, or is told not to choose, its threads run anywhere. */
+START_TEST(any_cpus)
+{
+    static const char *const options[] = { "engine.cpus=none", "engine.cpus=1023" };
+    const char *const arguments[] = { "--set", options[_i], NULL };
+    daemon_start(&server, arguments);
+    ck_assert(daemon_has_logged(&server, ", CPUs any"));
     daemon_finish(&server);
 }
 END_TEST
@@ -273,22 +335,8 @@ END_TEST
 /* How often all threads of the daemon went to sleep, which is how often they woke. */
 static long sleeps(void)
 {
-    char path[64], line[256];
-    long sum = 0;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)server.pid);
-    DIR *tasks = opendir(path);
-    ck_assert_ptr_nonnull(tasks);
-    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
-        char status[330];
-        snprintf(status, sizeof status, "%s/%s/status", path, task->d_name);
-        FILE *file = task->d_name[0] == '.' ? NULL : fopen(status, "re");
-        while (file && fgets(line, sizeof line, file))
-            if (strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
-                sum += strtol(line + 24, NULL, 10);
-        if (file)
-            fclose(file);
-    }
-    closedir(tasks);
+    long sum;
+    sum_tasks("voluntary_ctxt_switches:", &sum);
     return sum;
 }
 
@@ -348,7 +396,8 @@ int main(void)
     tcase_add_test(tests, replaced_socket);
     tcase_add_loop_test(tests, ends_by_signal, 0, 2);
     tcase_add_test(tests, reload);
-    tcase_add_loop_test(tests, chosen_cpus, 0, 2);
+    tcase_add_test(tests, chosen_cpu);
+    tcase_add_loop_test(tests, any_cpus, 0, 2);
     tcase_add_test(tests, notices);
     tcase_add_test(tests, passed_socket);
     tcase_add_test(tests, idle_makes_no_wakeups);

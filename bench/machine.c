@@ -4,6 +4,7 @@
 #include "bench/bench.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,33 +74,45 @@ int rwl_bench_print_machine(int argc, char **argv)
     return 0;
 }
 
-enum { BANDWIDTH_BYTES = 512 << 20, MAX_THREADS = 64 };
+enum { BANDWIDTH_BYTES = 512 << 20, PIECE_BYTES = 2 << 20, MAX_THREADS = 64 };
 
 static uint64_t *bandwidth_buffer;
 
+/* What the readers of one pass share: they take pieces as the engine's threads do, so that one that
+ * has to wait for its CPU does not make the others wait for it. */
+struct bandwidth_pass {
+    pthread_barrier_t start;
+    atomic_size_t next;
+};
+
 struct reader {
     pthread_t thread;
-    pthread_barrier_t *start;
-    const uint64_t *data;
-    size_t count; /* of 8-byte words, a multiple of 16 */
+    struct bandwidth_pass *pass;
     uint64_t sum;
     double started, ended;
 };
 
 /* From two places at once: that keeps more of the memory busy than one does. */
-static void *read_all(void *argument)
+static uint64_t read_piece(const uint64_t *data)
+{
+    const size_t half = PIECE_BYTES / sizeof(uint64_t) / 2;
+    uint64_t sums[8] = { 0 }, sum = 0;
+    for (size_t i = 0; i < half; i += 8)
+        for (size_t j = 0; j < 8; j++)
+            sums[j] += data[i + j] + data[half + i + j];
+    for (size_t j = 0; j < 8; j++)
+        sum += sums[j];
+    return sum;
+}
+
+static void *read_pieces(void *argument)
 {
     struct reader *reader = argument;
-    uint64_t sums[8] = { 0 };
-    pthread_barrier_wait(reader->start);
+    pthread_barrier_wait(&reader->pass->start);
     reader->started = rwl_bench_now();
-    const uint64_t *first = reader->data, *second = first + reader->count / 2;
-    for (size_t i = 0; i < reader->count / 2; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            sums[j] += first[i + j] + second[i + j];
+    for (size_t i; (i = atomic_fetch_add(&reader->pass->next, 1)) < BANDWIDTH_BYTES / PIECE_BYTES;)
+        reader->sum += read_piece(bandwidth_buffer + i * (PIECE_BYTES / sizeof(uint64_t)));
     reader->ended = rwl_bench_now();
-    for (size_t j = 0; j < 8; j++)
-        reader->sum += sums[j];
     return NULL;
 }
 
@@ -121,27 +134,23 @@ double rwl_bench_bandwidth(unsigned threads)
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
     struct reader readers[MAX_THREADS] = { 0 };
-    pthread_barrier_t start;
-    pthread_barrier_init(&start, NULL, threads);
-    size_t share = BANDWIDTH_BYTES / sizeof(uint64_t) / threads / 16 * 16;
-    unsigned running = 0;
-    for (; running < threads; running++) {
-        readers[running].start = &start;
-        readers[running].data = bandwidth_buffer + running * share;
-        readers[running].count = share;
-        if (running + 1 < threads &&
-            pthread_create(&readers[running].thread, NULL, read_all, &readers[running]) != 0)
+    struct bandwidth_pass pass;
+    atomic_init(&pass.next, 0);
+    pthread_barrier_init(&pass.start, NULL, threads);
+    for (unsigned i = 0; i < threads; i++) {
+        readers[i].pass = &pass;
+        if (i > 0 && pthread_create(&readers[i].thread, NULL, read_pieces, &readers[i]) != 0)
             abort(); /* a benchmark without its threads measures nothing */
     }
-    read_all(&readers[threads - 1]);
-    double first = readers[threads - 1].started, last = readers[threads - 1].ended;
-    for (unsigned i = 0; i + 1 < threads; i++) {
+    read_pieces(&readers[0]);
+    double first = readers[0].started, last = readers[0].ended;
+    for (unsigned i = 1; i < threads; i++) {
         pthread_join(readers[i].thread, NULL);
         first = readers[i].started < first ? readers[i].started : first;
         last = readers[i].ended > last ? readers[i].ended : last;
     }
-    pthread_barrier_destroy(&start);
-    return (double)(share * sizeof(uint64_t) * threads) / (last - first);
+    pthread_barrier_destroy(&pass.start);
+    return BANDWIDTH_BYTES / (last - first);
 }
 
 void rwl_bench_bandwidth_finish(void)

@@ -401,9 +401,14 @@ static size_t above(size_t n, const float *x, float bound, uint32_t *ret_places)
     const v8 bounds = v8_set(bound);
     size_t i = 0, count = 0;
 
-    for (; i + 8 <= n; i += 8)
-        for (uint32_t mask = v8_above(v8_load(x + i), bounds); mask; mask &= mask - 1)
+    /* Of as many as a mask has bits: how many there are in each is hard to predict. */
+    for (; i + 32 <= n; i += 32) {
+        uint32_t mask = 0;
+        for (uint32_t part = 0; part < 32; part += 8)
+            mask |= v8_above(v8_load(x + i + part), bounds) << part;
+        for (; mask; mask &= mask - 1)
             ret_places[count++] = (uint32_t)i + (uint32_t)__builtin_ctz(mask);
+    }
     for (; i < n; i++)
         if (!(x[i] <= bound))
             ret_places[count++] = (uint32_t)i;

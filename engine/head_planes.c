@@ -130,6 +130,7 @@ static void read_rows(struct rwl_pass *pass, uint32_t worker, uint32_t i, const 
         for (uint32_t r = 0; r < count; r++)
             rows[r] = (const char *)head->data + tokens[r] * row_bytes;
     }
+    rwl_weight_store_ask(pass->store, place, rows, count);
     rwl_scattered_products(&pass->kernels, head->encoding, rows, count, head->columns,
                            rwl_head_input(pass, worker, i), rwl_head_groups(pass, worker, i),
                            logits);

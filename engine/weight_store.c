@@ -17,8 +17,11 @@
 #include "engine/row_cache.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 enum {
     EMBEDDING_ROWS = 1000,
@@ -26,6 +29,8 @@ enum {
     USUAL_PART = 4,         /* of the rows is cached if neither file nor budget says how many */
     LEAST_NEURONS_PART = 4, /* of one layer's neurons at least: those that one step reads */
     LEAST_HEAD_PART = 64,   /* of the head */
+    COLD_FAULTS = 4,        /* that waited for the disk, in one place: the file is not in memory */
+    COLD_STEPS = 4,         /* for which that is believed */
     HALF_LIFE_STEPS = 64,
 };
 
@@ -42,6 +47,9 @@ struct place {
 
 struct rwl_weight_store {
     const struct rwl_model *model;
+    uintptr_t page_bytes;
+    long disk_faults;              /* of this process when a place was last left */
+    atomic_uint cold_places;       /* how many more places to ask for rows at once in */
     struct rwl_row_cache *neurons; /* of all layers, or NULL: where they are mapped */
     struct rwl_row_cache *head;    /* of clusters or rows, likewise */
     struct rwl_row_cache *embedding;
@@ -294,6 +302,7 @@ int rwl_weight_store_create(const struct rwl_model *model, uint64_t weight_bytes
     if (!store)
         return rwl_error_set(err, RWL_ERR_NOMEM, "no memory for an engine's weights");
     store->model = model;
+    store->page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
     find_places(store);
     const struct rwl_row_source source = { .tensor = embedding,
                                            .row_bytes =
@@ -338,6 +347,69 @@ bool rwl_weight_store_caches(const struct rwl_weight_store *store, uint32_t plac
 {
     const bool is_head = place == store->model->hparams.layers;
     return (is_head ? store->head : store->neurons) && rows <= CACHED_STEP_ROWS;
+}
+
+static void ask_for(uintptr_t start, uintptr_t end)
+{
+    if (start < end)
+        madvise((void *)start, end - start, MADV_WILLNEED);
+}
+
+/* Of a file that is not in memory, the pages of all these rows are asked for at once, before the
+ * first is waited for: one by one, a disk that serves many readers would serve one. */
+static void ask_for_mapped(const struct rwl_weight_store *store, const char *mapped,
+                           size_t mapped_bytes, size_t row_bytes, const void *const *rows,
+                           uint32_t count)
+{
+    const uintptr_t first = (uintptr_t)mapped, page = store->page_bytes;
+    uintptr_t start = 0, end = 0; /* of what is to be asked for next */
+
+    if (!atomic_load_explicit(&store->cold_places, memory_order_relaxed))
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        const uintptr_t at = (uintptr_t)rows[i];
+        if (at - first >= mapped_bytes) /* in a cache */
+            continue;
+        if (at / page * page > end) {
+            ask_for(start, end);
+            start = at / page * page;
+        }
+        end = (at + row_bytes + page - 1) / page * page;
+    }
+    ask_for(start, end);
+}
+
+void rwl_weight_store_ask(const struct rwl_weight_store *store, uint32_t place,
+                          const void *const *rows, uint32_t count)
+{
+    const struct rwl_model *model = store->model;
+
+    if (place < model->hparams.layers) {
+        const struct rwl_rows *neurons = neurons_of(model, place);
+        ask_for_mapped(store, neurons->data, neurons->rows * neurons->row_bytes, neurons->row_bytes,
+                       rows, count);
+    } else {
+        size_t unit_bytes = 0;
+        const size_t units = head_units(model, &unit_bytes);
+        ask_for_mapped(store, model->weights.head.data, units * unit_bytes, unit_bytes, rows,
+                       count);
+    }
+}
+
+/* Whether the disk was waited for in the place that is left: then it will be soon again. */
+static void watch_faults(struct rwl_weight_store *store)
+{
+    struct rusage usage;
+    const unsigned left = atomic_load_explicit(&store->cold_places, memory_order_relaxed);
+
+    if (!store->parts_bytes || getrusage(RUSAGE_SELF, &usage))
+        return;
+    if (usage.ru_majflt - store->disk_faults >= COLD_FAULTS)
+        atomic_store_explicit(&store->cold_places, COLD_STEPS * (store->model->hparams.layers + 1),
+                              memory_order_relaxed);
+    else if (left)
+        atomic_store_explicit(&store->cold_places, left - 1, memory_order_relaxed);
+    store->disk_faults = usage.ru_majflt;
 }
 
 /* Rows that have no slot, or could not be read, are used where they are mapped. */
@@ -392,6 +464,7 @@ void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint
     const uint32_t layers = store->model->hparams.layers, after = (place + 1) % (layers + 1);
     struct place *here = &store->places[place], *next = &store->places[after];
 
+    watch_faults(store);
     if (!next->kept)
         advise(&next->hot, MADV_WILLNEED);
     if (rows > CACHED_STEP_ROWS && after < layers && store->neurons)

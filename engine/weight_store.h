@@ -36,6 +36,10 @@ void rwl_weight_store_neurons(struct rwl_weight_store *store, uint32_t layer,
                               const void **ret_rows);
 void rwl_weight_store_head(struct rwl_weight_store *store, const uint32_t *units, uint32_t count,
                            uint64_t step, const void **ret_units);
+/* Before these rows (neurons, or units of the head) are read: has those that are not in memory all
+ * read from the file, where that is found to be needed. rows: as the functions above give them. */
+void rwl_weight_store_ask(const struct rwl_weight_store *store, uint32_t place,
+                          const void *const *rows, uint32_t count);
 /* Bytes of a row of the head, and of a whole cluster. */
 size_t rwl_weight_store_head_row_bytes(const struct rwl_model *model);
 size_t rwl_weight_store_cluster_bytes(const struct rwl_model *model);

@@ -4,13 +4,16 @@
  * registers. Inputs are first laid out in panels as tiles read them, |x| beside the mask of the
  * negative ones, because of a product of bytes only one factor may have a sign:
  *   x w = |x| (w ^ mask) + (x < 0 ? |x| : 0), as w ^ -1 is -w - 1
- * so that a group's sum starts with the sum of its negative |x|. A panel covers few groups: it and
+ * so that a group's sum starts with the sum of its negative |x|; where there are none, as after
+ * max(x, 0)^2, the weights are taken as they are. A panel covers few groups: it and
  * the weights it meets are read from the first level cache. Includes quant_vector.h.
  */
 #ifndef RWL_ENGINE_QUANT_TILES_AVX2_H
 #define RWL_ENGINE_QUANT_TILES_AVX2_H
 
 #include "engine/quant_vector.h"
+
+#include <stdbool.h>
 
 enum {
     TILE_STRIPS = 4,
@@ -30,7 +33,8 @@ struct panel_group {
     float scale;
 };
 
-static inline void fill_panel_group(const struct rwl_group *x, struct panel_group *ret_group)
+/* Returns the sum of the |x| of negative x. */
+static inline int32_t fill_panel_group(const struct rwl_group *x, struct panel_group *ret_group)
 {
     const __m256i zero = _mm256_setzero_si256(), quants = b32_load(x->q);
     const __m256i size = _mm256_abs_epi8(quants);
@@ -43,54 +47,71 @@ static inline void fill_panel_group(const struct rwl_group *x, struct panel_grou
     _mm256_storeu_si256((__m256i *)(void *)ret_group->mask, _mm256_cmpgt_epi8(zero, quants));
     ret_group->start = (sum - x->sum) / 2;
     ret_group->scale = x->scale;
+    return ret_group->start;
 }
 
-/* The exact products of group g of a panel: w its quants. */
-INLINE void tile_group(const int T, const uint8_t *w, size_t strip_bytes,
-                       struct panel_group (*x)[PANEL_GROUPS], size_t g,
+/* Compilers would rather compute a vector or an address again, or add in another order, and run
+ * out of registers: this keeps what it is given as it is. */
+#define KEEP_VECTOR(a) __asm__("" : "+x"(a))
+#define KEEP_ADDRESS(a) __asm__("" : "+r"(a))
+
+/* The exact products of one group of T inputs by the strips' quants of that group. */
+INLINE void tile_group(const int T, const bool any_negative, const uint8_t *const w[TILE_STRIPS],
+                       const struct panel_group *const x[TILE_INPUTS],
                        __m256i ret_sums[TILE_STRIPS][TILE_INPUTS])
 {
     __m256i size[TILE_INPUTS], mask[TILE_INPUTS];
 
     for (int t = 0; t < T; t++)
         for (int s = 0; s < TILE_STRIPS; s++)
-            ret_sums[s][t] = _mm256_set1_epi32(x[t][g].start);
+            ret_sums[s][t] = _mm256_set1_epi32(x[t]->start);
 #pragma GCC unroll 8
     for (int j = 0; j < RWL_GROUP_COLUMNS / 4; j++) {
         for (int t = 0; t < T; t++) {
-            size[t] = _mm256_set1_epi32(x[t][g].size[j]);
-            mask[t] = _mm256_set1_epi32(x[t][g].mask[j]);
+            size[t] = _mm256_set1_epi32(x[t]->size[j]);
+            mask[t] = _mm256_set1_epi32(x[t]->mask[j]);
         }
         for (int s = 0; s < TILE_STRIPS; s++) {
-            const __m256i weights = b32_load(w + (size_t)s * strip_bytes + 32 * j);
+            __m256i weights = b32_load(w[s] + 32 * j);
+            KEEP_VECTOR(weights);
             for (int t = 0; t < T; t++) {
-                const __m256i signed_as_x = _mm256_xor_si256(weights, mask[t]);
+                const __m256i signed_as_x =
+                    any_negative ? _mm256_xor_si256(weights, mask[t]) : weights;
                 ret_sums[s][t] = _mm256_add_epi32(
                     ret_sums[s][t], add_pairs(_mm256_maddubs_epi16(size[t], signed_as_x)));
-                /* Compilers would add in another order and run out of registers. */
-                __asm__("" : "+x"(ret_sums[s][t]));
+                KEEP_VECTOR(ret_sums[s][t]);
             }
         }
     }
 }
 
 /* Adds groups of a panel to y [T][TILE_ROWS] at y_stride. */
-INLINE void tile_q8(const int T, const uint8_t *w, size_t strip_bytes, size_t groups,
-                    struct panel_group (*x)[PANEL_GROUPS], float *y, size_t y_stride)
+INLINE void tile_q8(const int T, const bool any_negative, const uint8_t *w, size_t strip_bytes,
+                    size_t groups, const struct panel_group *x, float *y, size_t y_stride)
 {
     __m256i sums[TILE_STRIPS][TILE_INPUTS];
+    const uint8_t *quants[TILE_STRIPS];
+    const struct panel_group *at[TILE_INPUTS];
 
     for (size_t g = 0; g < groups; g++) {
         const uint8_t *block = w + g / RWL_BLOCK_GROUPS * BLOCK_BYTES_Q8;
         const uint8_t *scales = block + g % RWL_BLOCK_GROUPS * RWL_GROUP_SCALES_BYTES;
-        tile_group(T, block + RWL_SCALES_BYTES + g % RWL_BLOCK_GROUPS * (size_t)RWL_GROUP_BYTES_Q8,
-                   strip_bytes, x, g, sums);
+        block += RWL_SCALES_BYTES + g % RWL_BLOCK_GROUPS * (size_t)RWL_GROUP_BYTES_Q8;
+        for (int s = 0; s < TILE_STRIPS; s++) {
+            quants[s] = block + (size_t)s * strip_bytes;
+            KEEP_ADDRESS(quants[s]);
+        }
+        for (int t = 0; t < T; t++) {
+            at[t] = x + (size_t)t * PANEL_GROUPS + g;
+            KEEP_ADDRESS(at[t]);
+        }
+        tile_group(T, any_negative, quants, at, sums);
         for (int s = 0; s < TILE_STRIPS; s++) {
             const f8 scale = f8_load_f16(scales + (size_t)s * strip_bytes);
             for (int t = 0; t < T; t++) {
-                float *at = y + (size_t)t * y_stride + s * RWL_STRIP_ROWS;
-                f8_store(at, f8_fma(f8_mul(scale, f8_set(x[t][g].scale)),
-                                    _mm256_cvtepi32_ps(sums[s][t]), f8_load(at)));
+                float *to = y + (size_t)t * y_stride + s * RWL_STRIP_ROWS;
+                f8_store(to, f8_fma(f8_mul(scale, f8_set(at[t]->scale)),
+                                    _mm256_cvtepi32_ps(sums[s][t]), f8_load(to)));
             }
         }
     }
@@ -106,9 +127,9 @@ static inline void prefetch_part(const uint8_t *w, size_t strip_bytes, size_t by
 }
 
 /* Adds to y [count][rows] what a panel and its groups give; rows: a multiple of TILE_ROWS. */
-static void multiply_panel(const uint8_t *w, size_t rows, size_t strip_bytes, size_t groups,
-                           struct panel_group (*x)[PANEL_GROUPS], size_t count, float *y,
-                           size_t y_stride)
+INLINE void multiply_panel(const bool any_negative, const uint8_t *w, size_t rows,
+                           size_t strip_bytes, size_t groups, const struct panel_group *x,
+                           size_t count, float *y, size_t y_stride)
 {
     const size_t bytes = (groups + RWL_BLOCK_GROUPS - 1) / RWL_BLOCK_GROUPS * BLOCK_BYTES_Q8;
 
@@ -118,9 +139,11 @@ static void multiply_panel(const uint8_t *w, size_t rows, size_t strip_bytes, si
                 prefetch_part(w + TILE_STRIPS * strip_bytes, strip_bytes, bytes, t / TILE_INPUTS,
                               (count + TILE_INPUTS - 1) / TILE_INPUTS);
             if (t + TILE_INPUTS <= count)
-                tile_q8(TILE_INPUTS, w, strip_bytes, groups, x + t, y + t * y_stride, y_stride);
+                tile_q8(TILE_INPUTS, any_negative, w, strip_bytes, groups, x + t * PANEL_GROUPS,
+                        y + t * y_stride, y_stride);
             else
-                tile_q8(1, w, strip_bytes, groups, x + t, y + t * y_stride, y_stride);
+                tile_q8(1, any_negative, w, strip_bytes, groups, x + t * PANEL_GROUPS,
+                        y + t * y_stride, y_stride);
         }
 }
 
@@ -130,7 +153,7 @@ static void multiply_tiles(const uint8_t *w, size_t rows, size_t columns, const 
 {
     const size_t groups = (size_t)rwl_groups(columns);
     const size_t strip_bytes = (size_t)rwl_strip_bytes(RWL_ENCODING_Q8, columns);
-    struct panel_group panel[PANEL_INPUTS][PANEL_GROUPS];
+    struct panel_group panel[PANEL_INPUTS * PANEL_GROUPS];
 
     for (size_t t = 0; t < count; t++)
         memset(y + t * y_stride, 0, rows * sizeof(*y));
@@ -138,10 +161,17 @@ static void multiply_tiles(const uint8_t *w, size_t rows, size_t columns, const 
         const size_t some = groups - g < PANEL_GROUPS ? groups - g : PANEL_GROUPS;
         for (size_t t = 0; t < count; t += PANEL_INPUTS) {
             const size_t inputs = count - t < PANEL_INPUTS ? count - t : PANEL_INPUTS;
+            int32_t negative = 0;
             for (size_t i = 0; i < inputs; i++)
                 for (size_t k = 0; k < some; k++)
-                    fill_panel_group(x + (t + i) * x_stride + g + k, &panel[i][k]);
-            multiply_panel(w, rows, strip_bytes, some, panel, inputs, y + t * y_stride, y_stride);
+                    negative |= fill_panel_group(x + (t + i) * x_stride + g + k,
+                                                 &panel[i * PANEL_GROUPS + k]);
+            if (negative)
+                multiply_panel(true, w, rows, strip_bytes, some, panel, inputs, y + t * y_stride,
+                               y_stride);
+            else
+                multiply_panel(false, w, rows, strip_bytes, some, panel, inputs, y + t * y_stride,
+                               y_stride);
         }
     }
 }

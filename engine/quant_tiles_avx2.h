@@ -126,25 +126,29 @@ static inline void prefetch_part(const uint8_t *w, size_t strip_bytes, size_t by
             _mm_prefetch((const char *)w + s * strip_bytes + at, _MM_HINT_T0);
 }
 
-/* Adds to y [count][rows] what a panel and its groups give; rows: a multiple of TILE_ROWS. */
+/* Adds to y [count][rows] what a panel and its groups give; rows: a multiple of TILE_ROWS. While
+ * tiles of some strips are computed, the strips after them, or the next panel's first, are read. */
 INLINE void multiply_panel(const bool any_negative, const uint8_t *w, size_t rows,
                            size_t strip_bytes, size_t groups, const struct panel_group *x,
                            size_t count, float *y, size_t y_stride)
 {
     const size_t bytes = (groups + RWL_BLOCK_GROUPS - 1) / RWL_BLOCK_GROUPS * BLOCK_BYTES_Q8;
+    const uint8_t *next_panel = w + bytes;
 
-    for (size_t r = 0; r < rows; r += TILE_ROWS, w += TILE_STRIPS * strip_bytes, y += TILE_ROWS)
+    for (size_t r = 0; r < rows; r += TILE_ROWS, y += TILE_ROWS) {
+        const uint8_t *here = w;
+        w += TILE_STRIPS * strip_bytes;
         for (size_t t = 0; t < count; t += TILE_INPUTS) {
-            if (r + TILE_ROWS < rows)
-                prefetch_part(w + TILE_STRIPS * strip_bytes, strip_bytes, bytes, t / TILE_INPUTS,
-                              (count + TILE_INPUTS - 1) / TILE_INPUTS);
+            const struct panel_group *at = x + t * PANEL_GROUPS;
+            float *to = y + t * y_stride;
+            prefetch_part(r + TILE_ROWS < rows ? w : next_panel, strip_bytes, bytes,
+                          t / TILE_INPUTS, (count + TILE_INPUTS - 1) / TILE_INPUTS);
             if (t + TILE_INPUTS <= count)
-                tile_q8(TILE_INPUTS, any_negative, w, strip_bytes, groups, x + t * PANEL_GROUPS,
-                        y + t * y_stride, y_stride);
+                tile_q8(TILE_INPUTS, any_negative, here, strip_bytes, groups, at, to, y_stride);
             else
-                tile_q8(1, any_negative, w, strip_bytes, groups, x + t * PANEL_GROUPS,
-                        y + t * y_stride, y_stride);
+                tile_q8(1, any_negative, here, strip_bytes, groups, at, to, y_stride);
         }
+    }
 }
 
 /* y of rows, a multiple of TILE_ROWS. */

@@ -177,16 +177,27 @@ START_TEST(least_budget_is_enough)
 }
 END_TEST
 
-enum { ASKED = 12 };
+enum { MOST_ASKED = 12 };
+
+/* Emulated, a token takes a hundred times as long: there a few tell whether texts stay the same. */
+static bool is_emulated(void)
+{
+    return getenv("MESON_EXE_WRAPPER") != NULL;
+}
+
+static size_t asked(void)
+{
+    return is_emulated() ? 4 : MOST_ASKED;
+}
 
 /* Generations with and without sessions and stop strings, all at once. */
 static void ask(uint32_t *ids, const struct rwl_str *never)
 {
-    for (size_t i = 0; i < ASKED; i++) {
+    for (size_t i = 0; i < asked(); i++) {
         static const char *const sessions[] = { "", "a", "b" };
         struct rwl_generate_params params = greedy(sessions[i % 3], i % 2 ? robot : tale);
         params.ignore_end_token = true;
-        params.max_tokens = 40;
+        params.max_tokens = is_emulated() ? 6 : 40;
         params.stop = (struct rwl_str_list){ (struct rwl_str *)(uintptr_t)never, 2 };
         ids[i] = client_send(&client, RWL_METHOD_GENERATE, &params);
     }
@@ -194,20 +205,20 @@ static void ask(uint32_t *ids, const struct rwl_str *never)
 
 static void collect(const uint32_t *ids, struct rwl_generate_result *results)
 {
-    for (size_t i = 0; i < ASKED; i++)
+    for (size_t i = 0; i < asked(); i++)
         ck_assert_int_eq(client_result(&client, ids[i], RWL_METHOD_GENERATE, &results[i]), 0);
 }
 
 static void run_all(struct rwl_buffer *out)
 {
     const struct rwl_str never[] = { text(" the#"), text("\n\nUser: #") };
-    struct rwl_generate_result results[ASKED];
-    uint32_t ids[ASKED];
+    struct rwl_generate_result results[MOST_ASKED];
+    uint32_t ids[MOST_ASKED];
     open_session(&client, "a");
     open_session(&client, "b");
     ask(ids, never);
     collect(ids, results);
-    for (size_t i = 0; i < ASKED; i++)
+    for (size_t i = 0; i < asked(); i++)
         rwl_buffer_append(out, results[i].text.data, results[i].text.size);
     ck_assert(!out->failed);
 }

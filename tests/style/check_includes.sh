@@ -19,6 +19,7 @@ BEGIN {
     allowed["daemon"] = "base config engine proto"
     # Libraries that only some places know.
     users["lapacke.h"] = "compress/low_rank.c"
+    users["cblas.h"] = "bench/blas_openblas.c"
     users["uv.h"] = "daemon/"
     users["yaml.h"] = "config/"
     users["msgpack.h"] = "proto/ engine/metadata.c"

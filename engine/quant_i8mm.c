@@ -144,6 +144,10 @@ INLINE void product_by_pairs(const enum rwl_encoding encoding, const uint8_t *w,
     const size_t strip_bytes = (size_t)rwl_strip_bytes(encoding, columns);
     const size_t groups = (size_t)rwl_groups(columns);
 
+    if (count == 1) {
+        product(encoding, w, rows, columns, x, x_stride, count, y, y_stride);
+        return;
+    }
     for (size_t r = 0; r < rows; r += RWL_STRIP_ROWS, w += strip_bytes, y += RWL_STRIP_ROWS) {
         const size_t n = rows - r < RWL_STRIP_ROWS ? rows - r : RWL_STRIP_ROWS;
         size_t t = 0;

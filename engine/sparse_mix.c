@@ -156,6 +156,7 @@ static uint32_t choose(const struct rwl_pass *pass, const struct rwl_predictor *
 static void fire(struct rwl_pass *pass, const struct rwl_rows *rows, const struct input *input,
                  const uint32_t *neurons, uint32_t count, uint32_t first, uint32_t n, float *ret_k)
 {
+    const size_t part_bytes = rows->row_bytes / rows->parts;
     const void *at[PIECE_NEURONS];
     float keys[PIECE_NEURONS];
 
@@ -165,8 +166,11 @@ static void fire(struct rwl_pass *pass, const struct rwl_rows *rows, const struc
                            input->groups, keys);
     pass->kernels.unary[RWL_UNARY_RELU_SQUARE](count, keys);
     memset(ret_k + first, 0, n * sizeof(*ret_k));
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         ret_k[neurons[i]] = keys[i];
+        if (keys[i] != 0) /* the sum comes soon */
+            rwl_prefetch((const char *)at[i] + part_bytes * (rows->parts - 1), part_bytes);
+    }
 }
 
 static void predict_piece(struct rwl_pass *pass, uint32_t worker, uint32_t number, uint32_t first,

@@ -14,6 +14,7 @@
 #define RWL_ENGINE_PLANES_VECTOR_H
 
 #include "engine/kernels.h"
+#include "engine/prefetch.h"
 
 #include <string.h>
 
@@ -55,6 +56,7 @@ INLINE void planes_strip(const int P, const uint8_t *w, size_t groups, const str
         sums[i] = f8_set(0);
     for (size_t g = 0; g < groups; g++) {
         const f8 scale = f8_set(x[g].scale);
+        rwl_prefetch(w + RWL_AHEAD_BYTES, (size_t)P * RWL_PLANE_GROUP_BYTES);
         sums32_widen(group_sums(P, w, tables), group);
         for (int i = 0; i < PARTS; i++)
             sums[i] = f8_fma(scale, group[i], sums[i]);

@@ -2,6 +2,8 @@
 /* Some rows are asked for while those before them are multiplied. */
 #include "engine/scattered.h"
 
+#include "engine/prefetch.h"
+
 enum { TOGETHER = 8 }; /* rows that kernels like to do together */
 
 static void prefetch_some(const void *const *rows, uint32_t first, uint32_t count, size_t row_bytes)

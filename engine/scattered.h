@@ -8,14 +8,6 @@
 
 #include "engine/kernels.h"
 
-/* Asks for bytes [at, at + size) to be brought into the caches of the CPU. */
-static inline void rwl_prefetch(const void *at, size_t size)
-{
-    enum { CACHE_LINE = 64 };
-    for (size_t i = 0; i < size; i += CACHE_LINE)
-        __builtin_prefetch((const char *)at + i);
-}
-
 /* y[r] = product of row r, of so many columns, and one input: x, or its groups where the encoding
  * takes those. */
 void rwl_scattered_products(const struct rwl_kernels *kernels, enum rwl_encoding encoding,

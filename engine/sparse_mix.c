@@ -11,6 +11,7 @@
 #include "engine/forward.h"
 
 #include "base/bytes.h"
+#include "engine/prefetch.h"
 #include "engine/scattered.h"
 #include "engine/weight_store.h"
 

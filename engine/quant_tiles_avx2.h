@@ -18,6 +18,7 @@
 enum {
     TILE_STRIPS = 4,
     TILE_INPUTS = 2,
+    LEAST_INPUTS = 5, /* with fewer, laying them out costs more than tiles gain */
     TILE_ROWS = TILE_STRIPS * RWL_STRIP_ROWS,
     PANEL_BLOCKS = 2, /* of RWL_BLOCK_GROUPS groups */
     PANEL_GROUPS = PANEL_BLOCKS * RWL_BLOCK_GROUPS,
@@ -183,7 +184,7 @@ static void multiply_tiles(const uint8_t *w, size_t rows, size_t columns, const 
 static void product_q8_tiles(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
                              size_t x_stride, size_t count, float *y, size_t y_stride)
 {
-    const size_t tiled = count > 1 ? rows - rows % TILE_ROWS : 0;
+    const size_t tiled = count >= LEAST_INPUTS ? rows - rows % TILE_ROWS : 0;
 
     if (tiled)
         multiply_tiles(w, tiled, columns, x, x_stride, count, y, y_stride);

@@ -123,8 +123,7 @@ INLINE void strip(const int T, const enum rwl_encoding encoding, const uint8_t *
         const size_t n = left < RWL_BLOCK_GROUPS ? left : RWL_BLOCK_GROUPS;
         w += RWL_SCALES_BYTES;
         for (size_t i = 0; i < n; i++, w += group_bytes, scales += RWL_GROUP_SCALES_BYTES) {
-            if (T == 1) /* more have enough to compute meanwhile */
-                rwl_prefetch(w + RWL_AHEAD_BYTES, group_bytes);
+            rwl_prefetch(w + RWL_AHEAD_BYTES, group_bytes);
             if (encoding == RWL_ENCODING_Q8)
                 dot_q8(T, w, at, dots);
             else

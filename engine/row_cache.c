@@ -7,6 +7,7 @@
  * Instead of halving all credit as time goes by, what a use is worth doubles; before it overflows,
  * all is divided by what it is worth then.
  */
+#define _GNU_SOURCE /* PTHREAD_MUTEX_ADAPTIVE_NP */
 #include "engine/row_cache.h"
 
 #include "base/bytes.h"
@@ -74,6 +75,19 @@ static bool allocate(struct rwl_row_cache *cache)
     return cache->table && cache->slots && cache->data;
 }
 
+/* It is held for about a microsecond: where the C library can, whoever waits for it spins. */
+static void init_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+#ifdef __GLIBC__
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 int rwl_row_cache_create(const struct rwl_row_cache_options *options,
                          struct rwl_row_cache **ret_cache, struct rwl_error *err)
 {
@@ -84,7 +98,7 @@ int rwl_row_cache_create(const struct rwl_row_cache_options *options,
     cache->file = options->file;
     cache->half_life = options->half_life;
     cache->slot_count = options->slots;
-    pthread_mutex_init(&cache->lock, NULL);
+    init_lock(&cache->lock);
     cache->sources = calloc(options->source_count, sizeof(*cache->sources));
     for (uint32_t i = 0; cache->sources && i < options->source_count; i++) {
         const size_t stride = (size_t)rwl_align_up(options->sources[i].row_bytes, ROW_ALIGNMENT);

@@ -75,15 +75,19 @@ static bool allocate(struct rwl_row_cache *cache)
     return cache->table && cache->slots && cache->data;
 }
 
-/* It is held for about a microsecond: where the C library can, whoever waits for it spins. */
+/* The lock is held for about a microsecond: where the C library can, whoever waits for it spins. */
+#ifdef __GLIBC__
+#define LOCK_KIND PTHREAD_MUTEX_ADAPTIVE_NP
+#else
+#define LOCK_KIND PTHREAD_MUTEX_DEFAULT
+#endif
+
 static void init_lock(pthread_mutex_t *lock)
 {
     pthread_mutexattr_t attributes;
 
     pthread_mutexattr_init(&attributes);
-#ifdef __GLIBC__
-    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
-#endif
+    pthread_mutexattr_settype(&attributes, LOCK_KIND);
     pthread_mutex_init(lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
 }

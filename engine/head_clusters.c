@@ -122,19 +122,10 @@ static void read_cluster(struct rwl_pass *pass, uint32_t worker, const void *wei
     row->sums[c] = (float)sum;
 }
 
-static const void *cluster_at(const struct rwl_pass *pass, uint32_t c, bool cached, uint64_t bytes)
-{
-    const void *weights = (const char *)pass->model->weights.head.data + c * bytes;
-    if (cached)
-        rwl_weight_store_head(pass->store, &c, 1, pass->step, &weights);
-    return weights;
-}
-
 static void read_clusters(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
 {
     const struct rwl_clusters *clusters = &pass->model->weights.clusters;
     const uint32_t layers = pass->model->hparams.layers;
-    const bool cached = rwl_weight_store_caches(pass->store, layers, pass->logits_count);
     const uint64_t bytes = rwl_weight_store_cluster_bytes(pass->model);
     struct rwl_tally *tally = rwl_pass_tally(pass, worker, layers);
 
@@ -144,7 +135,7 @@ static void read_clusters(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t
             if (!pass->cluster_rows[i].read[c])
                 continue;
             if (!weights) {
-                weights = cluster_at(pass, c, cached, bytes);
+                rwl_weight_store_head(pass->store, &c, 1, pass->logits_count, pass->step, &weights);
                 tally->bytes += bytes;
             }
             read_cluster(pass, worker, weights, c, i);

@@ -119,18 +119,11 @@ static void read_rows(struct rwl_pass *pass, uint32_t worker, uint32_t i, const 
                       uint32_t count)
 {
     const struct rwl_matrix *head = &pass->model->weights.head;
-    const size_t row_bytes = rwl_weight_store_head_row_bytes(pass->model);
-    const uint32_t place = pass->model->hparams.layers;
     const void *rows[BATCH_ROWS];
     float logits[BATCH_ROWS];
 
-    if (!pass->logits_full[i] && rwl_weight_store_caches(pass->store, place, pass->logits_count)) {
-        rwl_weight_store_head(pass->store, tokens, count, pass->step, rows);
-    } else {
-        for (uint32_t r = 0; r < count; r++)
-            rows[r] = (const char *)head->data + tokens[r] * row_bytes;
-    }
-    rwl_weight_store_ask(pass->store, place, rows, count);
+    rwl_weight_store_head(pass->store, tokens, count,
+                          pass->logits_full[i] ? UINT32_MAX : pass->logits_count, pass->step, rows);
     rwl_scattered_products(&pass->kernels, head->encoding, rows, count, head->columns,
                            rwl_head_input(pass, worker, i), rwl_head_groups(pass, worker, i),
                            logits);

@@ -40,14 +40,7 @@ static void locate(struct rwl_pass *pass, uint32_t worker, uint32_t number, cons
     const struct rwl_rows *rows = rows_of(&pass->model->weights.layers[number]);
     const void *at[PIECE_NEURONS];
 
-    if (!count)
-        return;
-    if (rwl_weight_store_caches(pass->store, number, pass->row_count))
-        rwl_weight_store_neurons(pass->store, number, neurons, count, pass->step, at);
-    else
-        for (uint32_t i = 0; i < count; i++)
-            at[i] = (const char *)rows->data + neurons[i] * rows->row_bytes;
-    rwl_weight_store_ask(pass->store, number, at, count);
+    rwl_weight_store_neurons(pass->store, number, neurons, count, pass->row_count, pass->step, at);
     for (uint32_t i = 0; i < count; i++) {
         if (!pass->where[neurons[i]])
             rwl_pass_tally(pass, worker, number)->bytes += rows->row_bytes;

@@ -343,10 +343,27 @@ void rwl_weight_store_destroy(struct rwl_weight_store *store)
 
 /* ---- reading ---- */
 
-bool rwl_weight_store_caches(const struct rwl_weight_store *store, uint32_t place, uint32_t rows)
+/* Neurons of a layer, or units of the head. */
+struct parts {
+    struct rwl_row_cache *cache; /* or NULL */
+    uint32_t source;             /* their number in it */
+    const char *mapped;
+    size_t count, bytes; /* of each */
+};
+
+static struct parts parts_of(const struct rwl_weight_store *store, uint32_t place)
 {
-    const bool is_head = place == store->model->hparams.layers;
-    return (is_head ? store->head : store->neurons) && rows <= CACHED_STEP_ROWS;
+    const struct rwl_model *model = store->model;
+    struct parts parts = { 0 };
+
+    if (place < model->hparams.layers) {
+        const struct rwl_rows *rows = neurons_of(model, place);
+        return (struct parts){ store->neurons, place, rows->data, rows->rows, rows->row_bytes };
+    }
+    parts.cache = store->head;
+    parts.mapped = model->weights.head.data;
+    parts.count = head_units(model, &parts.bytes);
+    return parts;
 }
 
 static void ask_for(uintptr_t start, uintptr_t end)
@@ -357,43 +374,25 @@ static void ask_for(uintptr_t start, uintptr_t end)
 
 /* Of a file that is not in memory, the pages of all these rows are asked for at once, before the
  * first is waited for: one by one, a disk that serves many readers would serve one. */
-static void ask_for_mapped(const struct rwl_weight_store *store, const char *mapped,
-                           size_t mapped_bytes, size_t row_bytes, const void *const *rows,
-                           uint32_t count)
+static void ask_for_mapped(const struct rwl_weight_store *store, const struct parts *parts,
+                           const void *const *rows, uint32_t count)
 {
-    const uintptr_t first = (uintptr_t)mapped, page = store->page_bytes;
+    const uintptr_t first = (uintptr_t)parts->mapped, page = store->page_bytes;
     uintptr_t start = 0, end = 0; /* of what is to be asked for next */
 
     if (!atomic_load_explicit(&store->cold_places, memory_order_relaxed))
         return;
     for (uint32_t i = 0; i < count; i++) {
         const uintptr_t at = (uintptr_t)rows[i];
-        if (at - first >= mapped_bytes) /* in a cache */
+        if (at - first >= parts->count * parts->bytes) /* in a cache */
             continue;
         if (at / page * page > end) {
             ask_for(start, end);
             start = at / page * page;
         }
-        end = (at + row_bytes + page - 1) / page * page;
+        end = (at + parts->bytes + page - 1) / page * page;
     }
     ask_for(start, end);
-}
-
-void rwl_weight_store_ask(const struct rwl_weight_store *store, uint32_t place,
-                          const void *const *rows, uint32_t count)
-{
-    const struct rwl_model *model = store->model;
-
-    if (place < model->hparams.layers) {
-        const struct rwl_rows *neurons = neurons_of(model, place);
-        ask_for_mapped(store, neurons->data, neurons->rows * neurons->row_bytes, neurons->row_bytes,
-                       rows, count);
-    } else {
-        size_t unit_bytes = 0;
-        const size_t units = head_units(model, &unit_bytes);
-        ask_for_mapped(store, model->weights.head.data, units * unit_bytes, unit_bytes, rows,
-                       count);
-    }
 }
 
 /* Whether the disk was waited for in the place that is left: then it will be soon again. */
@@ -412,40 +411,33 @@ static void watch_faults(struct rwl_weight_store *store)
     store->disk_faults = usage.ru_majflt;
 }
 
-/* Rows that have no slot, or could not be read, are used where they are mapped. */
-static void use_mapped(bool all, const char *mapped, size_t row_bytes, const uint32_t *rows,
-                       uint32_t count, const void **ret_rows)
+/* Those that have no slot, or could not be read, are used where they are mapped. */
+static void find(struct rwl_weight_store *store, uint32_t place, const uint32_t *numbers,
+                 uint32_t count, uint32_t rows, uint64_t step, const void **ret_at)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if (all || !ret_rows[i])
-            ret_rows[i] = mapped + rows[i] * row_bytes;
-}
+    const struct parts parts = parts_of(store, place);
+    const uint64_t turn = step * (store->model->hparams.layers + (uint64_t)1) + place;
+    const bool cached =
+        parts.cache && rows <= CACHED_STEP_ROWS &&
+        !rwl_row_cache_get(parts.cache, parts.source, numbers, count, turn, ret_at, NULL);
 
-static uint64_t turn_of(const struct rwl_weight_store *store, uint32_t place, uint64_t step)
-{
-    return step * (store->model->hparams.layers + (uint64_t)1) + place;
+    for (uint32_t i = 0; i < count; i++)
+        if (!cached || !ret_at[i])
+            ret_at[i] = parts.mapped + numbers[i] * parts.bytes;
+    ask_for_mapped(store, &parts, ret_at, count);
 }
 
 void rwl_weight_store_neurons(struct rwl_weight_store *store, uint32_t layer,
-                              const uint32_t *neurons, uint32_t count, uint64_t step,
+                              const uint32_t *neurons, uint32_t count, uint32_t rows, uint64_t step,
                               const void **ret_rows)
 {
-    const struct rwl_rows *rows = neurons_of(store->model, layer);
-    int status = rwl_row_cache_get(store->neurons, layer, neurons, count,
-                                   turn_of(store, layer, step), ret_rows, NULL);
-    use_mapped(status != 0, rows->data, rows->row_bytes, neurons, count, ret_rows);
+    find(store, layer, neurons, count, rows, step, ret_rows);
 }
 
 void rwl_weight_store_head(struct rwl_weight_store *store, const uint32_t *units, uint32_t count,
-                           uint64_t step, const void **ret_units)
+                           uint32_t rows, uint64_t step, const void **ret_units)
 {
-    const uint32_t place = store->model->hparams.layers;
-    size_t bytes = 0;
-
-    head_units(store->model, &bytes);
-    int status = rwl_row_cache_get(store->head, 0, units, count, turn_of(store, place, step),
-                                   ret_units, NULL);
-    use_mapped(status != 0, store->model->weights.head.data, bytes, units, count, ret_units);
+    find(store, store->model->hparams.layers, units, count, rows, step, ret_units);
 }
 
 int rwl_weight_store_embedding(struct rwl_weight_store *store, uint32_t token, const void **ret_row,

@@ -22,24 +22,17 @@ void rwl_weight_store_destroy(struct rwl_weight_store *store);
 
 /* Places are the layers, and after them the head. */
 
-/* Whether a place's neurons (or value rows), or the head's units, are cached for a step of so
- * many rows; if not, use them where they are mapped. A step of many rows needs nearly all of them.
- */
-bool rwl_weight_store_caches(const struct rwl_weight_store *store, uint32_t place, uint32_t rows);
-
 /* Where neurons of a layer, and units of the head (clusters, or rows of one with planes), stand:
- * ascending numbers; in a cache, or where they are mapped if that has no place for them. Valid
- * until the place is left; steps count from 1. No two workers may ask for the same one at a time.
- */
+ * ascending numbers; in a cache, or where they are mapped if that has no place for them. A step of
+ * many rows needs nearly all of them and uses them where they are mapped; UINT32_MAX rows: so does
+ * this caller. What is not in memory is read from the file together, where that is found to be
+ * needed. Valid until the place is left; steps count from 1. No two workers may ask for the same
+ * one at a time. */
 void rwl_weight_store_neurons(struct rwl_weight_store *store, uint32_t layer,
-                              const uint32_t *neurons, uint32_t count, uint64_t step,
+                              const uint32_t *neurons, uint32_t count, uint32_t rows, uint64_t step,
                               const void **ret_rows);
 void rwl_weight_store_head(struct rwl_weight_store *store, const uint32_t *units, uint32_t count,
-                           uint64_t step, const void **ret_units);
-/* Before these rows (neurons, or units of the head) are read: has those that are not in memory all
- * read from the file, where that is found to be needed. rows: as the functions above give them. */
-void rwl_weight_store_ask(const struct rwl_weight_store *store, uint32_t place,
-                          const void *const *rows, uint32_t count);
+                           uint32_t rows, uint64_t step, const void **ret_units);
 /* Bytes of a row of the head, and of a whole cluster. */
 size_t rwl_weight_store_head_row_bytes(const struct rwl_model *model);
 size_t rwl_weight_store_cluster_bytes(const struct rwl_model *model);

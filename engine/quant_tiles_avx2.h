@@ -24,7 +24,6 @@ enum {
     PANEL_GROUPS = PANEL_BLOCKS * RWL_BLOCK_GROUPS,
     PANEL_INPUTS = 16,
     BLOCK_BYTES_Q8 = RWL_SCALES_BYTES + RWL_BLOCK_GROUPS * RWL_GROUP_BYTES_Q8,
-    CACHE_LINE = 64,
 };
 
 struct panel_group {
@@ -122,9 +121,9 @@ INLINE void tile_q8(const int T, const bool any_negative, const uint8_t *w, size
 static inline void prefetch_part(const uint8_t *w, size_t strip_bytes, size_t bytes, size_t part,
                                  size_t parts)
 {
-    for (size_t at = part * CACHE_LINE; at < bytes; at += parts * CACHE_LINE)
-        for (size_t s = 0; s < TILE_STRIPS; s++)
-            _mm_prefetch((const char *)w + s * strip_bytes + at, _MM_HINT_T0);
+    const size_t size = (bytes + parts - 1) / parts;
+    for (size_t s = 0; s < TILE_STRIPS; s++)
+        rwl_prefetch(w + s * strip_bytes + part * size, size);
 }
 
 /* Adds to y [count][rows] what a panel and its groups give; rows: a multiple of TILE_ROWS. While

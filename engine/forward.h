@@ -95,7 +95,7 @@ struct rwl_pass {
     float **cluster_scores; /* [T] pointers to scores of cluster_rows */
     struct rwl_cluster_row *cluster_rows; /* [T], all of it in cluster_memory */
     char *cluster_memory;
-    float *head_bounds;             /* [T] estimates above which rows of the head are read */
+    float *head_bounds; /* [T, threads if more] estimates above which rows of the head are read */
     uint32_t *head_counts;          /* [threads][RWL_PLANE_STEPS] where there is one input */
     struct rwl_exp_sum *plane_sums; /* [T][pieces of RWL_HEAD_PIECE_ROWS of V] */
     struct rwl_tally *tallies;      /* [threads][L + 1] */

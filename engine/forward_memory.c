@@ -167,7 +167,7 @@ static int allocate(struct rwl_pass *pass, struct rwl_error *err)
         { &pass->cluster_scores, clusters, sizeof(*pass->cluster_scores) },
         { &pass->cluster_rows, clusters, sizeof(*pass->cluster_rows) },
         { &pass->cluster_memory, clusters, cluster_row_bytes(pass->model) },
-        { &pass->head_bounds, t, number },
+        { &pass->head_bounds, inputs, number },
         { &pass->head_counts, planes ? pass->threads : 0, RWL_PLANE_STEPS * sizeof(uint32_t) },
         { &pass->plane_sums, planes, sizeof(*pass->plane_sums) },
         { &pass->tallies, pass->threads * (sizes->layers + (uint64_t)1), sizeof(*pass->tallies) },

@@ -3,32 +3,32 @@
 #include "engine/head.h"
 
 /* One input is prepared by every worker for itself, in less time than they need to meet. */
-static size_t place_of(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
+size_t rwl_head_place(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
 {
     return pass->logits_count == 1 ? worker : i;
 }
 
 float *rwl_head_input(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
 {
-    return pass->last + place_of(pass, worker, i) * pass->model->hparams.width;
+    return pass->last + rwl_head_place(pass, worker, i) * pass->model->hparams.width;
 }
 
 const struct rwl_group *rwl_head_groups(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
 {
-    return pass->groups + place_of(pass, worker, i) * pass->group_count;
+    return pass->groups + rwl_head_place(pass, worker, i) * pass->group_count;
 }
 
 uint8_t *rwl_head_tables(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
 {
     const size_t groups = (size_t)rwl_groups(pass->model->hparams.width);
-    return pass->tables + place_of(pass, worker, i) * groups * RWL_PLANE_TABLE_BYTES;
+    return pass->tables + rwl_head_place(pass, worker, i) * groups * RWL_PLANE_TABLE_BYTES;
 }
 
 static void prepare(const struct rwl_pass *pass, uint32_t worker, uint32_t i)
 {
     const size_t width = pass->model->hparams.width;
     const struct rwl_weights *weights = &pass->model->weights;
-    struct rwl_group *groups = pass->groups + place_of(pass, worker, i) * pass->group_count;
+    struct rwl_group *groups = pass->groups + rwl_head_place(pass, worker, i) * pass->group_count;
 
     if (weights->head_planes.data || rwl_encoding_takes_groups(weights->head.encoding))
         pass->kernels.quantise(width, rwl_head_input(pass, worker, i), groups);

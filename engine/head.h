@@ -14,7 +14,9 @@ void rwl_head_by_planes(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t w
 /* Quantises the inputs, and makes tables for lookups in planes, where the head needs them. */
 void rwl_head_prepare(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker);
 
-/* Input number i, in floats, in groups, and its tables. */
+/* Input number i: where in arrays of [T, threads if more] what a worker uses of it stands; its
+ * floats, groups and tables there. */
+size_t rwl_head_place(const struct rwl_pass *pass, uint32_t worker, uint32_t i);
 float *rwl_head_input(const struct rwl_pass *pass, uint32_t worker, uint32_t i);
 const struct rwl_group *rwl_head_groups(const struct rwl_pass *pass, uint32_t worker, uint32_t i);
 uint8_t *rwl_head_tables(const struct rwl_pass *pass, uint32_t worker, uint32_t i);

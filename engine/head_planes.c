@@ -11,9 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    BATCH_ROWS = 64, /* of which it is known where they stand, at once */
-};
+enum { BATCH_ROWS = 64 }; /* looked up at once */
 
 static uint32_t piece_count(const struct rwl_pass *pass)
 {
@@ -102,16 +100,17 @@ static float bound_together(struct rwl_pass *pass, struct rwl_pool *pool, uint32
     return rwl_plane_bound(&scale, counts, pass->model->hparams.vocab_size);
 }
 
-/* Estimates above which rows are read, into head_bounds; of the only input, returned as well, as
- * every worker finds it for itself. */
-static float find_bounds(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
+/* Estimates above which rows are read, into head_bounds. */
+static void find_bounds(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker)
 {
-    if (pass->logits_count == 1)
-        return pass->logits_full[0] ? -INFINITY : bound_together(pass, pool, worker);
+    if (pass->logits_count == 1) {
+        pass->head_bounds[rwl_head_place(pass, worker, 0)] =
+            pass->logits_full[0] ? -INFINITY : bound_together(pass, pool, worker);
+        return;
+    }
     for (uint32_t i; (i = rwl_pool_take(pool)) < pass->logits_count;)
         pass->head_bounds[i] = pass->logits_full[i] ? -INFINITY : bound_of_one(pass, i);
     rwl_pool_barrier(pool);
-    return 0;
 }
 
 /* Exact logits of these tokens, in the place of their estimates. */
@@ -133,10 +132,11 @@ static void read_rows(struct rwl_pass *pass, uint32_t worker, uint32_t i, const 
 
 /* Reads the rows of a piece that are wanted for input i. Rows that several inputs want count once
  * for each. */
-static void refine(struct rwl_pass *pass, uint32_t worker, uint32_t piece, uint32_t i, float least)
+static void refine(struct rwl_pass *pass, uint32_t worker, uint32_t piece, uint32_t i)
 {
     const uint32_t first = piece * RWL_HEAD_PIECE_ROWS;
     struct rwl_tally *tally = rwl_pass_tally(pass, worker, pass->model->hparams.layers);
+    const float least = pass->head_bounds[rwl_head_place(pass, worker, i)];
     uint32_t tokens[RWL_HEAD_PIECE_ROWS];
     const uint32_t count = (uint32_t)pass->kernels.above(piece_rows(pass, piece),
                                                          pass->logits[i] + first, least, tokens);
@@ -159,9 +159,9 @@ void rwl_head_by_planes(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t w
     rwl_pool_barrier(pool);
     if (worker == 0)
         rwl_pass_tally(pass, worker, pass->model->hparams.layers)->rows += pass->logits_count;
-    const float least = find_bounds(pass, pool, worker);
+    find_bounds(pass, pool, worker);
     for (uint32_t piece; (piece = rwl_pool_take(pool)) < pieces;)
         for (uint32_t i = 0; i < pass->logits_count; i++)
-            refine(pass, worker, piece, i, pass->logits_count == 1 ? least : pass->head_bounds[i]);
+            refine(pass, worker, piece, i);
     rwl_pool_barrier(pool);
 }

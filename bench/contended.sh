@@ -6,7 +6,6 @@
 #
 # The rounds go round (alone, one, all, alone, ...); medians. To add a case: its line in `cases`.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
     cat >&2 <<'END'
@@ -19,35 +18,14 @@ END
     exit 2
 }
 
-die() {
-    echo "contended.sh: $*" >&2
-    exit 1
-}
+# shellcheck source=bench/common.sh
+. "$(dirname "$0")/common.sh"
 
-threads=$(nproc) tokens=64 rounds=5 build=$here/../build model=''
-while [ $# -gt 0 ]; do
-    case $1 in
-    --*) [ $# -gt 1 ] || usage ;;
-    esac
-    case $1 in
-    --threads) threads=$2 ;;
-    --tokens) tokens=$2 ;;
-    --rounds) rounds=$2 ;;
-    --build) build=$2 ;;
-    -*) usage ;;
-    *)
-        [ -z "$model" ] || usage
-        model=$1
-        shift
-        continue
-        ;;
-    esac
-    shift 2
-done
-[ -n "$model" ] || usage
-[ -r "$model" ] || die "$model: cannot be read"
+threads=$(nproc) tokens=64 rounds=5
+take_options "threads tokens rounds build" "$@"
+take_model
+need_programs bench/rwkvlite-bench
 bench_program=$build/bench/rwkvlite-bench
-[ -x "$bench_program" ] || die "$bench_program: not built"
 
 # The CPUs that this process may use, one a line.
 list_cpus() {

@@ -8,7 +8,6 @@
 # those built with .ci/aarch64.ini by qemu, with bench/qemu_count.c, which knows all of ARM's.
 # To add an instruction set: its bits (engine/kernels.h) in `list_columns`.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
     cat >&2 <<'END'
@@ -22,36 +21,17 @@ END
     exit 2
 }
 
-die() {
-    echo "instructions.sh: $*" >&2
-    exit 1
-}
+# shellcheck source=bench/common.sh
+. "$(dirname "$0")/common.sh"
 
-build=$here/../build presets='' wanted='' tokens=4 models=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --*) [ $# -gt 1 ] || usage ;;
-    esac
-    case $1 in
-    --compress) presets=$2 ;;
-    --columns) wanted=$2 ;;
-    --tokens) tokens=$2 ;;
-    --build) build=$2 ;;
-    -*) usage ;;
-    *)
-        models+=("$1")
-        shift
-        continue
-        ;;
-    esac
-    shift 2
-done
+compress='' columns='' tokens=4
+take_options "compress columns tokens build" "$@"
 case $tokens in
 *[!0-9]* | '' | 0) die "--tokens: '$tokens' is not a number of tokens" ;;
 esac
 [ ${#models[@]} -gt 0 ] || models=("$here/../models/demo.rwkvl")
+need_programs compress/rwkvlite-model
 program=$build/compress/rwkvlite-model
-[ -x "$program" ] || die "$program: not built"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
@@ -126,7 +106,7 @@ print_row() {
 measure() {
     local column mask read
     while read -r column mask; do
-        case " ${wanted:-$column} " in
+        case " ${columns:-$column} " in
         *" $column "*) ;;
         *) continue ;;
         esac
@@ -144,7 +124,7 @@ for model in "${models[@]}"; do
     [ -r "$model" ] || die "$model: cannot be read"
     name=$(basename "$model" .rwkvl)
     measure "$model" "$name"
-    for preset in $presets; do
+    for preset in $compress; do
         ${runner[@]+"${runner[@]}"} "$program" compress --preset "$preset" \
             -o "$folder/made.rwkvl" "$model" >"$folder/errors" 2>&1 || die "$(cat "$folder/errors")"
         measure "$folder/made.rwkvl" "$name, $preset"

@@ -6,7 +6,6 @@
 #
 # Needs root and a memory controller of cgroup v2 or v1. To add a column: measure and print_row.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
     cat >&2 <<'END'
@@ -20,45 +19,21 @@ END
     exit 2
 }
 
-die() {
-    echo "memory.sh: $*" >&2
-    exit 1
-}
+# shellcheck source=bench/common.sh
+. "$(dirname "$0")/common.sh"
 
-limits="none 128 96 64 48 32" tokens=32 seconds=120 build=$here/../build model='' settings=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --*) [ $# -gt 1 ] || usage ;;
-    esac
-    case $1 in
-    --limits) limits=$2 ;;
-    --tokens) tokens=$2 ;;
-    --seconds) seconds=$2 ;;
-    --set) settings+=(--set "$2") ;;
-    --build) build=$2 ;;
-    -*) usage ;;
-    *)
-        [ -z "$model" ] || usage
-        model=$1
-        shift
-        continue
-        ;;
-    esac
-    shift 2
-done
-[ -n "$model" ] || usage
-[ -r "$model" ] || die "$model: cannot be read"
+limits="none 128 96 64 48 32" tokens=32 seconds=120
+take_options "limits tokens seconds set build" "$@"
+take_model
 for limit in $limits; do
     case $limit in
     none) ;;
     *[!0-9]* | '') die "--limits: '$limit' is neither a number of MiB nor none" ;;
     esac
 done
+need_programs daemon/rwkvlited client/rwkvlite bench/rwkvlite-bench
 daemon_program=$build/daemon/rwkvlited client_program=$build/client/rwkvlite
 bench_program=$build/bench/rwkvlite-bench
-for program in "$daemon_program" "$client_program" "$bench_program"; do
-    [ -x "$program" ] || die "$program: not built"
-done
 
 # ---- cgroups ----
 
@@ -124,17 +99,6 @@ oom_kills() {
 }
 
 # ---- the daemon ----
-
-stop_daemon() {
-    [ -n "$daemon" ] || return 0
-    kill "$daemon" 2>/dev/null
-    for _ in $(seq 100); do
-        kill -0 "$daemon" 2>/dev/null || break
-        sleep 0.1
-    done
-    kill -KILL "$daemon" 2>/dev/null
-    daemon=
-}
 
 # Starts the daemon in the group and waits for its socket.
 start_daemon() {

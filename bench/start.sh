@@ -6,7 +6,6 @@
 #
 # To add a figure: keep it in measure, print it at the end.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
     cat >&2 <<'END'
@@ -20,56 +19,21 @@ END
     exit 2
 }
 
-die() {
-    echo "start.sh: $*" >&2
-    exit 1
-}
+# shellcheck source=bench/common.sh
+. "$(dirname "$0")/common.sh"
 
-rounds=5 idle=10 build=$here/../build model='' settings=()
+rounds=5 idle=10
 prompt="Bring the red cup from the kitchen to the table, then come back and wait for me at the door."
-while [ $# -gt 0 ]; do
-    case $1 in
-    --*) [ $# -gt 1 ] || usage ;;
-    esac
-    case $1 in
-    --rounds) rounds=$2 ;;
-    --idle) idle=$2 ;;
-    --prompt) prompt=$2 ;;
-    --set) settings+=(--set "$2") ;;
-    --build) build=$2 ;;
-    -*) usage ;;
-    *)
-        [ -z "$model" ] || usage
-        model=$1
-        shift
-        continue
-        ;;
-    esac
-    shift 2
-done
-[ -n "$model" ] || usage
-[ -r "$model" ] || die "$model: cannot be read"
+take_options "rounds idle prompt set build" "$@"
+take_model
 for number in "$rounds" "$idle"; do
     case $number in
     *[!0-9]* | '' | 0) die "'$number' is no positive number" ;;
     esac
 done
+need_programs daemon/rwkvlited client/rwkvlite bench/rwkvlite-bench
 daemon_program=$build/daemon/rwkvlited client_program=$build/client/rwkvlite
 bench_program=$build/bench/rwkvlite-bench
-for program in "$daemon_program" "$client_program" "$bench_program"; do
-    [ -x "$program" ] || die "$program: not built"
-done
-
-stop_daemon() {
-    [ -n "$daemon" ] || return 0
-    kill "$daemon" 2>/dev/null
-    for _ in $(seq 200); do
-        kill -0 "$daemon" 2>/dev/null || break
-        sleep 0.05
-    done
-    kill -KILL "$daemon" 2>/dev/null
-    daemon=
-}
 
 # Starts the daemon; sets daemon and ready, the milliseconds it took.
 start_daemon() {

@@ -70,15 +70,16 @@ typedef void rwl_row_products_fn(const void *const *rows, size_t count, size_t c
 typedef void rwl_add_rows_fn(const void *const *rows, const float *k, size_t count, size_t columns,
                              size_t first, size_t n, float *sum);
 
-/* What lookups in planes need of an input: for each four columns, at table + 32 * (their number),
- * sums S[b] = sum over j < 4 of (bit j of b ? q_j : -q_j), b 0 to 15, as 16 bits each: first all 16
- * low bytes, then all 16 high bytes. groups: the input, as quantised. */
+/* What lookups in planes need of an input: for each four columns, at table + 16 * (their number),
+ * of the sums S[b] = sum over j < 4 of (bit j of b ? q_j : -q_j), b 0 to 15, the bytes
+ *   t[b] = min(floor((S[b] + 520) / 16), 63), which stand for 16 (t - 32)
+ * groups: the input, as quantised. */
 typedef void rwl_plane_tables_fn(size_t groups, const struct rwl_group *x, uint8_t *ret_tables);
 
 /* Estimates of y = W x from planes, for rows from a strip's first on:
  *   y = 0; for each group g: y = fma(dx[g], S[g], y);  then fma(scale[r], y, offset[r])
- * with S the exact integer sum of plane values times quants; the same bits on every instruction
- * set. tables: of x. */
+ * with S the sum of what the entries that the row's bits find in the tables stand for, times 2 for
+ * the heavier of two planes; the same bits on every instruction set. tables: of x. */
 typedef void rwl_planes_fn(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
                            const uint8_t *tables, float *y);
 

@@ -9,31 +9,35 @@
 #include <math.h>
 #include <string.h>
 
-static void plane_tables(size_t groups, const struct rwl_group *x, uint8_t *ret_tables)
+/* What four columns, with the signs that these bits give, count as. */
+static int entry_of(const int8_t *q, int bits)
 {
-    for (size_t quad = 0; quad < groups * RWL_QUADS; quad++, ret_tables += 32) {
-        const int8_t *q = x[quad / RWL_QUADS].q + 4 * (quad % RWL_QUADS);
-        for (int b = 0; b < 16; b++) {
-            int sum = 0;
-            for (int j = 0; j < 4; j++)
-                sum += b >> j & 1 ? q[j] : -q[j];
-            ret_tables[b] = (uint8_t)sum;
-            ret_tables[16 + b] = (uint8_t)((unsigned)sum >> 8);
-        }
-    }
+    int sum = 0;
+    for (int j = 0; j < 4; j++)
+        sum += bits >> j & 1 ? q[j] : -q[j];
+    const int entry = (sum + RWL_PLANE_ENTRY_BIAS) / 16;
+    return entry < RWL_PLANE_MOST_ENTRY ? entry : RWL_PLANE_MOST_ENTRY;
 }
 
-/* The number of a row (0 to 31) and column (0 to 31) in a group of a strip. */
-static int plane_value(uint32_t planes, const uint8_t *group, uint32_t row, uint32_t column)
+static void plane_tables(size_t groups, const struct rwl_group *x, uint8_t *ret_tables)
 {
-    const uint8_t *quad = group + column / 4 * planes * RWL_PLANE_QUAD_BYTES;
-    int value = 0;
-    for (uint32_t p = 0; p < planes; p++) {
-        const int byte = quad[p * RWL_PLANE_QUAD_BYTES + row % 16];
-        const int nibble = row < 16 ? byte & 15 : byte >> 4;
-        value = 2 * value + 2 * (nibble >> column % 4 & 1) - 1;
-    }
-    return value;
+    for (size_t quad = 0; quad < groups * RWL_QUADS; quad++, ret_tables += RWL_PLANE_QUAD_BYTES)
+        for (int bits = 0; bits < 16; bits++)
+            ret_tables[bits] =
+                (uint8_t)entry_of(x[quad / RWL_QUADS].q + 4 * (quad % RWL_QUADS), bits);
+}
+
+/* S of a row (0 to 31) of a group of a strip. */
+static int group_sum(uint32_t planes, const uint8_t *group, uint32_t row, const int8_t *q)
+{
+    int sum = 0;
+    for (uint32_t quad = 0; quad < RWL_QUADS; quad++, q += 4)
+        for (uint32_t p = 0; p < planes; p++, group += RWL_PLANE_QUAD_BYTES) {
+            const int bits = row < 16 ? group[row] & 15 : group[row - 16] >> 4;
+            const int weight = 1 << (planes - 1 - p);
+            sum += weight * 16 * (entry_of(q, bits) - RWL_PLANE_ZERO_ENTRY);
+        }
+    return sum;
 }
 
 static float planes_row(uint32_t planes, const uint8_t *strip, uint32_t row, size_t groups,
@@ -42,10 +46,7 @@ static float planes_row(uint32_t planes, const uint8_t *strip, uint32_t row, siz
     float y = 0, scale, offset;
     for (size_t g = 0; g < groups; g++) {
         const uint8_t *group = strip + RWL_PLANE_HEAD_BYTES + g * planes * RWL_PLANE_GROUP_BYTES;
-        int sum = 0;
-        for (uint32_t k = 0; k < RWL_GROUP_COLUMNS; k++)
-            sum += plane_value(planes, group, row, k) * x[g].q[k];
-        y = fmaf(x[g].scale, (float)sum, y);
+        y = fmaf(x[g].scale, (float)group_sum(planes, group, row, x[g].q), y);
     }
     memcpy(&scale, strip + 4 * row, sizeof(scale));
     memcpy(&offset, strip + RWL_PLANE_HEAD_BYTES / 2 + 4 * row, sizeof(offset));

@@ -4,11 +4,14 @@
  * a time. A file of one instruction set defines f8_load, f8_set, f8_store and f8_fma of
  * quant_vector.h and these primitives, includes this, and calls planes_fill:
  *   table_of(q, ret)         the table of four columns: rwl_plane_tables_fn
- *   struct sums32            32 sums of 16 bits, in any order: sums32_zero, sums32_add
- *   sums32_look_up(sums, nibbles, table)
- *                            adds to each row's sum what its nibble finds in the table
- *   sums32_widen(sums, ret[4])  as floats, rows in order
- * Sums fit 16 bits: a group's are at most 32 * 127, or 3 times that of two planes.
+ *   struct sums32            32 sums of 16 bits, in any order
+ *   sums32_look_up(stride, w, tables)
+ *                            of one plane of a group: what the nibbles of each row find in its
+ *                            tables; 16 bytes a table, those of w at `stride`
+ *   sums32_add_twice(a, b)   a + 2 b
+ *   sums32_widen(sums, zero, ret[4])
+ *                            16 (sums - zero) as floats, rows in order
+ * Four entries of a table's are added up in 8 bits: they are at most RWL_PLANE_MOST_ENTRY, 63.
  */
 #ifndef RWL_ENGINE_PLANES_VECTOR_H
 #define RWL_ENGINE_PLANES_VECTOR_H
@@ -26,23 +29,18 @@ static void plane_tables(size_t groups, const struct rwl_group *x, uint8_t *ret_
 {
     for (size_t g = 0; g < groups; g++, ret_tables += RWL_PLANE_TABLE_BYTES)
         for (int quad = 0; quad < RWL_QUADS; quad++)
-            table_of(x[g].q + 4 * quad, ret_tables + 32 * quad);
+            table_of(x[g].q + 4 * quad, ret_tables + RWL_PLANE_QUAD_BYTES * quad);
 }
 
 /* The sums S of one group for 32 rows. */
-INLINE struct sums32 group_sums(const int P, const uint8_t *w, const uint8_t *table)
+INLINE void group_sums(const int P, const uint8_t *w, const uint8_t *tables, f8 ret_sums[PARTS])
 {
-    struct sums32 heavy = sums32_zero(), light = sums32_zero();
+    const int stride = P * RWL_PLANE_QUAD_BYTES, weights = P == 2 ? 3 : 1;
+    struct sums32 sums = sums32_look_up(stride, w + stride - RWL_PLANE_QUAD_BYTES, tables);
 
-    for (int quad = 0; quad < RWL_QUADS; quad++, table += 32) {
-        if (P == 2) {
-            heavy = sums32_look_up(heavy, w, table);
-            w += RWL_PLANE_QUAD_BYTES;
-        }
-        light = sums32_look_up(light, w, table);
-        w += RWL_PLANE_QUAD_BYTES;
-    }
-    return P == 2 ? sums32_add(sums32_add(heavy, heavy), light) : light;
+    if (P == 2)
+        sums = sums32_add_twice(sums, sums32_look_up(stride, w, tables));
+    sums32_widen(sums, weights * RWL_QUADS * RWL_PLANE_ZERO_ENTRY, ret_sums);
 }
 
 INLINE void planes_strip(const int P, const uint8_t *w, size_t groups, const struct rwl_group *x,
@@ -57,7 +55,7 @@ INLINE void planes_strip(const int P, const uint8_t *w, size_t groups, const str
     for (size_t g = 0; g < groups; g++) {
         const f8 scale = f8_set(x[g].scale);
         rwl_prefetch(w + RWL_AHEAD_BYTES, (size_t)P * RWL_PLANE_GROUP_BYTES);
-        sums32_widen(group_sums(P, w, tables), group);
+        group_sums(P, w, tables, group);
         for (int i = 0; i < PARTS; i++)
             sums[i] = f8_fma(scale, group[i], sums[i]);
         w += P * RWL_PLANE_GROUP_BYTES;

@@ -45,7 +45,10 @@ enum {
     RWL_PLANE_QUAD_BYTES = RWL_PLANE_ROWS / 2,                /* four columns of one plane */
     RWL_QUADS = RWL_GROUP_COLUMNS / 4,                        /* of a group */
     RWL_PLANE_GROUP_BYTES = RWL_QUADS * RWL_PLANE_QUAD_BYTES, /* of one plane */
-    RWL_PLANE_TABLE_BYTES = RWL_QUADS * 32,                   /* of a group: kernels.h */
+    RWL_PLANE_TABLE_BYTES = RWL_QUADS * RWL_PLANE_QUAD_BYTES, /* of a group: kernels.h */
+    RWL_PLANE_ZERO_ENTRY = 32,                                /* of a table: what stands for 0 */
+    RWL_PLANE_MOST_ENTRY = 63,
+    RWL_PLANE_ENTRY_BIAS = 16 * RWL_PLANE_ZERO_ENTRY + 8, /* the zero, and half a step */
 };
 
 /* 32 activations: x = scale * q, within rounding. */

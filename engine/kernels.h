@@ -59,9 +59,13 @@ typedef void rwl_matmul_fn(const void *w, size_t rows, size_t columns, const flo
 typedef void rwl_product_fn(const void *w, size_t rows, size_t columns, const struct rwl_group *x,
                             size_t x_stride, size_t count, float *y, size_t y_stride);
 
-/* y[r] = the same product of one input with each of count q8r or q4r rows that stand anywhere. */
+/* Rows that kernels like to do together. */
+enum { RWL_ROWS_TOGETHER = 8 };
+
+/* y[r] = the same product of one input with each of count q8r or q4r rows that stand anywhere.
+ * ahead: RWL_ROWS_TOGETHER rows that are wanted next and asked for meanwhile, or NULL. */
 typedef void rwl_row_products_fn(const void *const *rows, size_t count, size_t columns,
-                                 const struct rwl_group *x, float *y);
+                                 const struct rwl_group *x, const void *const *ahead, float *y);
 
 /* sum[i] += k[r] w_r[first + i], for i < n, row after row: rows of so many columns that stand
  * anywhere, added to a sum that stands in parts (sparse_mix.c), each number rounded once:

@@ -140,15 +140,17 @@ static void product_q4r(const void *w, size_t rows, size_t columns, const struct
 }
 
 static void row_products_q8r(const void *const *rows, size_t count, size_t columns,
-                             const struct rwl_group *x, float *y)
+                             const struct rwl_group *x, const void *const *ahead, float *y)
 {
+    (void)ahead;
     for (size_t r = 0; r < count; r++)
         product_q8r(rows[r], 1, columns, x, 0, 1, y + r, 1);
 }
 
 static void row_products_q4r(const void *const *rows, size_t count, size_t columns,
-                             const struct rwl_group *x, float *y)
+                             const struct rwl_group *x, const void *const *ahead, float *y)
 {
+    (void)ahead;
     for (size_t r = 0; r < count; r++)
         product_q4r(rows[r], 1, columns, x, 0, 1, y + r, 1);
 }

@@ -15,13 +15,14 @@
 #define RWL_ENGINE_ROWS_VECTOR_H
 
 #include "engine/kernels.h"
+#include "engine/prefetch.h"
 
 #include <math.h>
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { DOTS = 8, LEAST_TOGETHER = 4, MOST_TOGETHER = 4 };
+enum { DOTS = RWL_ROWS_TOGETHER, LEAST_TOGETHER = 4, MOST_TOGETHER = 4 };
 
 INLINE size_t row_group_bytes(const enum rwl_encoding encoding)
 {
@@ -52,10 +53,12 @@ INLINE f8 dots_of_rows(const enum rwl_encoding encoding, const uint8_t *const qu
 }
 
 /* Eight rows by one input, a row a lane: y = fma(dw * dx, dot, y), group after group. Eight scales
- * are read in any case: where a row has fewer left, the 16 bytes end in its quants. */
+ * are read in any case: where a row has fewer left, the 16 bytes end in its quants. At each group
+ * as many bytes of the rows ahead are asked for as it takes to have all. */
 INLINE f8 eight_rows(const enum rwl_encoding encoding, const uint8_t *const rows[DOTS],
-                     size_t groups, const struct rwl_group *x)
+                     size_t groups, const struct rwl_group *x, const void *const *ahead)
 {
+    const size_t ahead_bytes = 2 + row_group_bytes(encoding);
     const uint8_t *scales[DOTS], *quants[DOTS];
     f8 y = f8_set(0);
 
@@ -71,6 +74,8 @@ INLINE f8 eight_rows(const enum rwl_encoding encoding, const uint8_t *const rows
             y = f8_fma(f8_mul(f8_load_f16(dw[i]), f8_set(x->scale)), dots, y);
             for (int r = 0; r < DOTS; r++)
                 quants[r] += row_group_bytes(encoding);
+            for (int r = 0; ahead && r < DOTS; r++)
+                rwl_prefetch((const uint8_t *)ahead[r] + (g + i) * ahead_bytes, ahead_bytes);
         }
         for (int r = 0; r < DOTS; r++)
             scales[r] += 2 * DOTS;
@@ -117,7 +122,8 @@ INLINE float one_row(const enum rwl_encoding encoding, const uint8_t *row, size_
 
 /* From four rows on, eight at a time take less; of the last, some twice. */
 INLINE void row_products(const enum rwl_encoding encoding, const uint8_t *const *rows, size_t count,
-                         size_t groups, const struct rwl_group *x, float *y)
+                         size_t groups, const struct rwl_group *x, const void *const *ahead,
+                         float *y)
 {
     size_t r = 0;
     for (; r + LEAST_TOGETHER <= count; r += DOTS) {
@@ -126,7 +132,7 @@ INLINE void row_products(const enum rwl_encoding encoding, const uint8_t *const 
         float results[DOTS];
         for (size_t i = 0; i < DOTS; i++)
             eight[i] = rows[r + (i < n ? i : n - 1)];
-        f8_store(results, eight_rows(encoding, eight, groups, x));
+        f8_store(results, eight_rows(encoding, eight, groups, x, ahead));
         memcpy(y + r, results, n * sizeof(*results));
     }
     for (; r < count; r++)
@@ -134,17 +140,17 @@ INLINE void row_products(const enum rwl_encoding encoding, const uint8_t *const 
 }
 
 static void row_products_q8r(const void *const *rows, size_t count, size_t columns,
-                             const struct rwl_group *x, float *y)
+                             const struct rwl_group *x, const void *const *ahead, float *y)
 {
     row_products(RWL_ENCODING_Q8R, (const uint8_t *const *)rows, count, columns / RWL_GROUP_COLUMNS,
-                 x, y);
+                 x, ahead, y);
 }
 
 static void row_products_q4r(const void *const *rows, size_t count, size_t columns,
-                             const struct rwl_group *x, float *y)
+                             const struct rwl_group *x, const void *const *ahead, float *y)
 {
     row_products(RWL_ENCODING_Q4R, (const uint8_t *const *)rows, count, columns / RWL_GROUP_COLUMNS,
-                 x, y);
+                 x, ahead, y);
 }
 
 INLINE void rows_product(const enum rwl_encoding encoding, const uint8_t *w, size_t rows,
@@ -159,7 +165,7 @@ INLINE void rows_product(const enum rwl_encoding encoding, const uint8_t *w, siz
         for (size_t i = 0; i < n; i++)
             at[i] = w + (r + i) * row_bytes;
         for (size_t t = 0; t < count; t++)
-            row_products(encoding, at, n, columns / RWL_GROUP_COLUMNS, x + t * x_stride,
+            row_products(encoding, at, n, columns / RWL_GROUP_COLUMNS, x + t * x_stride, NULL,
                          y + t * y_stride + r);
     }
 }

@@ -4,11 +4,11 @@
 
 #include "engine/prefetch.h"
 
-enum { TOGETHER = 8 }; /* rows that kernels like to do together */
+enum { TOGETHER = RWL_ROWS_TOGETHER };
 
-static void prefetch_some(const void *const *rows, uint32_t first, uint32_t count, size_t row_bytes)
+static void prefetch_some(const void *const *rows, uint32_t count, size_t row_bytes)
 {
-    for (uint32_t r = first; r < count && r < first + TOGETHER; r++)
+    for (uint32_t r = 0; r < count && r < TOGETHER; r++)
         rwl_prefetch(rows[r], row_bytes);
 }
 
@@ -24,12 +24,16 @@ void rwl_scattered_products(const struct rwl_kernels *kernels, enum rwl_encoding
 {
     const size_t row_bytes = bytes_of(encoding, columns);
 
-    prefetch_some(rows, 0, count, row_bytes);
+    prefetch_some(rows, count, row_bytes);
     for (uint32_t r = 0; r < count; r += TOGETHER) {
-        const uint32_t n = count - r < TOGETHER ? count - r : TOGETHER;
-        prefetch_some(rows, r + TOGETHER, count, row_bytes);
+        const uint32_t n = count - r < TOGETHER ? count - r : TOGETHER, left = count - r - n;
+        if (rwl_encoding_is_rows(encoding) && left >= TOGETHER) {
+            kernels->row_products[encoding](rows + r, n, columns, groups, rows + r + n, ret_y + r);
+            continue;
+        }
+        prefetch_some(rows + r + n, left, row_bytes);
         if (rwl_encoding_is_rows(encoding))
-            kernels->row_products[encoding](rows + r, n, columns, groups, ret_y + r);
+            kernels->row_products[encoding](rows + r, n, columns, groups, NULL, ret_y + r);
         else
             for (uint32_t i = r; i < r + n; i++)
                 kernels->matmul[encoding](rows[i], 1, columns, x, 0, 1, ret_y + i, 1);

@@ -170,12 +170,15 @@ START_TEST(products_of_single_rows)
     for (int round = 0; round < 2 * ROUNDS; round++) {
         struct product p = random_product(2 + 4 * (round / 2) + round % 2);
         struct guarded y = guarded_create(p.rows);
-        const void *rows[11];
+        const void *rows[11], *ahead[8];
         float expected[11];
         for (size_t r = 0; r < p.rows; r++)
             rows[r] = p.w + r * 7 % p.rows * p.row_bytes;
+        for (size_t r = 0; r < 8; r++)
+            ahead[r] = rows[r % p.rows];
         reference.product[p.encoding](p.w, p.rows, p.columns, p.x, 0, 1, expected, p.rows);
-        tested.row_products[p.encoding](rows, p.rows, p.columns, p.x, y.at);
+        tested.row_products[p.encoding](rows, p.rows, p.columns, p.x, round % 3 ? ahead : NULL,
+                                        y.at);
         for (size_t r = 0; r < p.rows; r++)
             check_same_bits(y.at[r], expected[r * 7 % p.rows], "row");
         guarded_finish(&y);

@@ -116,8 +116,10 @@ const struct rwl_field rwl_config_fields[] = {
            .doc =
                "After the start, read into memory in the background what every step reads, in the "
                "order of the file and behind everything else that the system has to do, so that "
-               "the first request need not wait for the disk. The daemon serves meanwhile, and "
-               "the log says when it is done. Under memory.budget_bytes only what stays in "
+               "the first request need not wait for the disk; then neurons and parts of the head "
+               "into the page cache, from where they come faster if they were read in order. The "
+               "daemon serves meanwhile, and the log says when it is done. Where "
+               "memory.budget_bytes has no room for all that every step reads, only what stays in "
                "memory is read."),
     SWITCH("memory.lock", memory_lock,
            .doc =

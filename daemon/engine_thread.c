@@ -266,7 +266,7 @@ struct rwl_letter *rwl_engine_thread_take(struct rwl_engine_thread *thread)
 static void on_warm(void *data, uint64_t bytes)
 {
     (void)data;
-    rwl_log(RWL_LOG_INFO, "memory.warm: %.1f MiB of weights are in memory",
+    rwl_log(RWL_LOG_INFO, "memory.warm: %.2f MiB of weights are in memory",
             (double)bytes / (1024 * 1024));
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The system is asked for a piece ahead (MADV_WILLNEED) while the one before is touched, page by
- * page: touching waits for the disk, and maps the pages for this process. Nothing else is held
- * while waiting, so that steps that need the same pages or memory do not wait for this thread.
+ * What every step reads is touched, page by page in the order of the file: touching waits for the
+ * disk, and maps the pages for this process. What steps read in parts is only read into the page
+ * cache, also in order: the system then keeps it in large pieces, which map for a fraction of what
+ * pages take that came one by one. Nothing is held while waiting, so that steps that need the same
+ * pages or memory do not wait for this thread.
  */
-#define _GNU_SOURCE /* madvise, SCHED_IDLE, syscall */
+#define _GNU_SOURCE /* SCHED_IDLE, syscall */
 #include "engine/warm.h"
 
 #include "base/error.h"
@@ -18,11 +20,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { PIECE_BYTES = 1 << 20 };
+enum { PIECE_BYTES = 64 << 10 };
 
 struct rwl_warmer {
     struct rwl_warmer_options options;
@@ -39,33 +40,70 @@ static void step_back(void)
     syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 
-static void ask_for(const char *start, size_t size)
+static bool goes_on(const struct rwl_warmer *warmer)
 {
-    madvise((void *)(uintptr_t)start, size, MADV_WILLNEED); /* at worst it is read when touched */
+    return !atomic_load_explicit(&warmer->stopped, memory_order_relaxed);
 }
 
-static void touch(const struct rwl_warmer *warmer, const char *start, size_t size)
+static bool touch(const struct rwl_warmer *warmer, const char *start, size_t size)
 {
-    for (size_t at = 0; at < size; at += warmer->page_bytes)
-        (void)*(const volatile char *)(start + at);
+    const size_t before = (uintptr_t)start % warmer->page_bytes; /* of its first page */
+
+    for (size_t at = 0; at < before + size && goes_on(warmer); at += warmer->page_bytes)
+        (void)*(const volatile char *)(start - before + at);
+    return goes_on(warmer);
 }
 
-static size_t piece_of(size_t size, size_t at)
+/* What cannot be read now is read when it is needed, and then said. */
+static bool read_through(const struct rwl_warmer *warmer, const struct rwl_model_file *file,
+                         const struct rwl_tensor *tensor)
 {
-    return size - at < PIECE_BYTES ? size - at : PIECE_BYTES;
+    char piece[PIECE_BYTES];
+    struct rwl_error ignored;
+    int status = 0;
+
+    for (uint64_t at = 0; at < tensor->size && !status && goes_on(warmer); at += PIECE_BYTES) {
+        const uint64_t left = tensor->size - at;
+        status = rwl_model_file_read(file, tensor, at, piece,
+                                     left < PIECE_BYTES ? (size_t)left : PIECE_BYTES, &ignored);
+    }
+    return goes_on(warmer);
 }
 
-/* False once it is to stop. */
-static bool read_section(const struct rwl_warmer *warmer, const char *start, size_t size)
+/* Sections that stay in memory. These return false once they are to stop. */
+static bool warm_kept(const struct rwl_warmer *warmer, const struct rwl_model_file *file,
+                      uint64_t *bytes)
 {
-    ask_for(start, piece_of(size, 0));
-    for (size_t at = 0, next; at < size; at = next) {
-        if (atomic_load_explicit(&warmer->stopped, memory_order_relaxed))
+    uint32_t count;
+    size_t unused;
+    const struct rwl_section *sections = rwl_model_file_sections(file, &count);
+    const char *mapping = rwl_model_file_mapping(file, &unused);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!rwl_engine_keeps(warmer->options.engine, &sections[i]))
+            continue;
+        if (!touch(warmer, mapping + sections[i].offset, (size_t)sections[i].size))
             return false;
-        next = at + piece_of(size, at);
-        if (next < size)
-            ask_for(start + next, piece_of(size, next));
-        touch(warmer, start + at, next - at);
+        *bytes += sections[i].size;
+    }
+    return true;
+}
+
+/* Neurons and clusters, unless not even all the rest may stay. */
+static bool warm_parts(const struct rwl_warmer *warmer, const struct rwl_model_file *file,
+                       uint64_t *bytes)
+{
+    const struct rwl_metadata *metadata = rwl_model_file_metadata(file);
+    struct rwl_engine_memory memory;
+
+    rwl_engine_memory(warmer->options.engine, &memory);
+    for (uint32_t i = 0; memory.kept_bytes == memory.hot_bytes && i < metadata->tensor_count; i++) {
+        const struct rwl_tensor *tensor = &metadata->tensors[i];
+        if (tensor->section != RWL_SECTION_NEURONS && tensor->section != RWL_SECTION_CLUSTERS)
+            continue;
+        if (!read_through(warmer, file, tensor))
+            return false;
+        *bytes += tensor->size;
     }
     return true;
 }
@@ -74,21 +112,11 @@ static void *warmer_main(void *arg)
 {
     const struct rwl_warmer *warmer = arg;
     const struct rwl_model_file *file = rwl_model_get_file(warmer->options.model);
-    uint32_t count;
-    size_t unused;
     uint64_t bytes = 0;
-    const struct rwl_section *sections = rwl_model_file_sections(file, &count);
-    const char *mapping = rwl_model_file_mapping(file, &unused);
 
     step_back();
-    for (uint32_t i = 0; i < count; i++) {
-        if (!rwl_engine_keeps(warmer->options.engine, &sections[i]))
-            continue;
-        if (!read_section(warmer, mapping + sections[i].offset, (size_t)sections[i].size))
-            return NULL;
-        bytes += sections[i].size;
-    }
-    warmer->options.on_warm(warmer->options.on_warm_data, bytes);
+    if (warm_kept(warmer, file, &bytes) && warm_parts(warmer, file, &bytes))
+        warmer->options.on_warm(warmer->options.on_warm_data, bytes);
     return NULL;
 }
 

@@ -4,11 +4,14 @@
  * counts, and that the full head is read when it is asked for, and only then.
  */
 #define _GNU_SOURCE /* setenv, strdup */
+#include "engine/model_file.h"
 #include "tests/daemon/harness.h"
 #include "tests/engine/sparse.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct daemon server;
 static struct client client;
@@ -119,6 +122,41 @@ START_TEST(mapped)
 }
 END_TEST
 
+/* Bytes of the sections that steps read, whole or in parts. */
+static uint64_t weight_bytes(void)
+{
+    struct rwl_model_file *file;
+    struct rwl_error err;
+    uint64_t bytes = 0;
+    uint32_t count;
+    ck_assert_int_eq(rwl_model_file_open(fixture.path, &file, &err), 0);
+    const struct rwl_section *sections = rwl_model_file_sections(file, &count);
+    for (uint32_t i = 0; i < count; i++)
+        if (sections[i].kind != RWL_SECTION_METADATA && sections[i].kind != RWL_SECTION_EMBEDDING)
+            bytes += sections[i].size;
+    rwl_model_file_close(file);
+    return bytes;
+}
+
+/* What is read in parts is read into the page cache as well, and not mapped. */
+START_TEST(warm)
+{
+    char read[64];
+    start(_i, "memory.warm=true");
+    for (int waited = 0; !daemon_has_logged(&server, "memory.warm: "); waited += 10) {
+        ck_assert_int_lt(waited, WAIT_MS);
+        usleep(10000);
+    }
+    const struct rwl_memory_stats memory = server_stats(&client).memory;
+    ck_assert_int_gt(memory.parts, 16 * 1024);
+    ck_assert_int_le(memory.mapped_resident, memory.mapped - memory.parts);
+    snprintf(read, sizeof read, "memory.warm: %.2f MiB of weights",
+             (double)weight_bytes() / (1024 * 1024));
+    ck_assert_msg(daemon_has_logged(&server, read), "not logged: %s", read);
+    stop();
+}
+END_TEST
+
 /* The sum of the likeliest tokens' probabilities says nothing about the others; the counts do. */
 START_TEST(full_head)
 {
@@ -141,6 +179,7 @@ int main(void)
     tcase_add_loop_test(tests, described, 0, MODELS);
     tcase_add_loop_test(tests, counted, 0, MODELS);
     tcase_add_loop_test(tests, mapped, 0, MODELS);
+    tcase_add_loop_test(tests, warm, 0, MODELS);
     tcase_add_loop_test(tests, full_head, 0, MODELS);
     return run_tests("sparse", tests);
 }

@@ -5,8 +5,9 @@
  * product; with a predictor only those neurons are read that it finds likely, and their exact key
  * decides, so that a false alarm costs a row and nothing else.
  *
- * The sum runs in eight parts, neuron f in part f mod 8, which are added as the dense vector
- * kernels add theirs (docs/model-format.md): both forms of a model give the same bits on those.
+ * The sum of f32 and f16 rows runs in eight parts, neuron f in part f mod 8, which are added as the
+ * dense vector kernels add theirs (docs/model-format.md): both forms of a model give the same bits
+ * on those. Quantised rows are added one after the other.
  */
 #include "engine/forward.h"
 
@@ -22,8 +23,9 @@ enum {
     PIECE_STRIPS = 16, /* of neurons to choose from in one piece of work, at most */
     PIECE_NEURONS = PIECE_STRIPS * RWL_PLANE_ROWS,
     PIECES = 4, /* for each worker, at least */
-    PARTS = 8,
+    MOST_PARTS = 8,
     LEAST_COLUMNS = 64, /* of one piece of a sum */
+    MANY_COLUMNS = 256, /* for several inputs, which meet the same rows in the second cache */
 };
 
 static const struct rwl_rows *rows_of(const struct rwl_layer *layer)
@@ -208,21 +210,25 @@ static void predict(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worke
 static void find_active(struct rwl_pass *pass, uint32_t worker, uint32_t number, uint32_t first,
                         uint32_t n)
 {
-    const uint32_t ffn_width = pass->model->hparams.ffn_width;
     struct rwl_tally *tally = rwl_pass_tally(pass, worker, number);
-    uint32_t neurons[PIECE_NEURONS], count = 0;
+    uint32_t neurons[PIECE_NEURONS], count = 0, fired = 0;
+    uint8_t fires[PIECE_NEURONS] = { 0 };
 
     forget(pass, first, n);
-    for (uint32_t f = first; f < first + n; f++) {
-        uint32_t fires = 0;
-        for (uint32_t row = 0; row < pass->row_count; row++)
-            fires += pass->ffn_key[row * (size_t)ffn_width + f] != 0;
-        neurons[count] = f;
-        count += fires > 0;
-        tally->active += fires;
-        tally->read += fires;
+    for (uint32_t row = 0; row < pass->row_count; row++) {
+        const float *k = pass->ffn_key + row * (size_t)pass->model->hparams.ffn_width + first;
+        for (uint32_t i = 0; i < n; i++) {
+            fires[i] |= k[i] != 0;
+            fired += k[i] != 0;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        neurons[count] = first + i;
+        count += fires[i];
     }
     locate(pass, worker, number, neurons, count);
+    tally->active += fired;
+    tally->read += fired;
 }
 
 static void find_all_active(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker,
@@ -249,6 +255,11 @@ void rwl_sparse_keys(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t work
 
 /* ---- the sum ---- */
 
+static uint32_t parts_of(enum rwl_encoding encoding)
+{
+    return rwl_encoding_is_rows(encoding) ? 1 : MOST_PARTS;
+}
+
 /* y = ((0 + 4) + (1 + 5)) + ((2 + 6) + (3 + 7)), the parts standing n apart; into the first. */
 static void fold(float *parts, size_t n)
 {
@@ -259,27 +270,29 @@ static void fold(float *parts, size_t n)
     }
 }
 
-/* Adds the neurons that fire among some (a multiple of PARTS, PIECE_NEURONS at most) from one on,
- * part by part. The rows are asked for first. */
+/* Adds the neurons that fire among some (a multiple of MOST_PARTS, PIECE_NEURONS at most) from one
+ * on, part by part. The rows are asked for first. */
 static void add_neurons(struct rwl_pass *pass, const struct rwl_rows *rows, const float *k,
-                        uint32_t from, uint32_t count, size_t first, size_t n, float *parts)
+                        uint32_t from, uint32_t count, size_t first, size_t n, float *sums)
 {
     const size_t width = pass->model->hparams.width, part_bytes = rows->row_bytes / rows->parts;
-    const void *values[PARTS][PIECE_NEURONS / PARTS];
-    float factors[PARTS][PIECE_NEURONS / PARTS];
-    uint32_t firing[PIECE_NEURONS], counts[PARTS] = { 0 };
+    const uint32_t parts = parts_of(rows->encoding), most = PIECE_NEURONS / parts;
+    const void *values[PIECE_NEURONS]; /* [parts][most] */
+    float factors[PIECE_NEURONS];
+    uint32_t firing[PIECE_NEURONS], counts[MOST_PARTS] = { 0 };
     const uint32_t all = (uint32_t)pass->kernels.above(count, k + from, 0, firing);
 
     for (uint32_t i = 0; i < all; i++) {
-        const uint32_t neuron = from + firing[i], part = neuron % PARTS;
+        const uint32_t neuron = from + firing[i], part = neuron % parts;
+        const uint32_t place = part * most + counts[part]++;
         const char *row = (const char *)pass->where[neuron] + part_bytes * (rows->parts - 1);
         rwl_prefetch(row + part_bytes * first / width, part_bytes * n / width);
-        values[part][counts[part]] = row;
-        factors[part][counts[part]++] = k[neuron];
+        values[place] = row;
+        factors[place] = k[neuron];
     }
-    for (uint32_t part = 0; part < PARTS; part++)
-        pass->kernels.add_rows[rows->encoding](values[part], factors[part], counts[part], width,
-                                               first, n, parts + part * n);
+    for (uint32_t part = 0; part < parts; part++)
+        pass->kernels.add_rows[rows->encoding](values + part * most, factors + part * most,
+                                               counts[part], width, first, n, sums + part * n);
 }
 
 /* x[first, first + n) of one row += gate times the sum. */
@@ -287,37 +300,45 @@ static void sum_columns(struct rwl_pass *pass, uint32_t worker, const struct rwl
                         uint32_t row, size_t first, size_t n)
 {
     const struct rwl_rows *rows = rows_of(layer);
-    const uint32_t neurons = pass->model->hparams.ffn_width;
+    const uint32_t neurons = pass->model->hparams.ffn_width, parts = parts_of(rows->encoding);
     const size_t width = pass->model->hparams.width, at = row * width + first;
     const float *k = pass->ffn_key + row * (size_t)neurons;
-    float *parts = rwl_pass_scratch(pass, worker);
+    float *sums = rwl_pass_scratch(pass, worker);
 
-    memset(parts, 0, PARTS * n * sizeof(*parts));
+    memset(sums, 0, parts * n * sizeof(*sums));
     for (uint32_t f = 0; f < neurons; f += PIECE_NEURONS)
         add_neurons(pass, rows, k, f, neurons - f < PIECE_NEURONS ? neurons - f : PIECE_NEURONS,
-                    first, n, parts);
-    fold(parts, n);
+                    first, n, sums);
+    if (parts == MOST_PARTS)
+        fold(sums, n);
     if (layer->ffn_receptance.up.data)
         for (size_t i = 0; i < n; i++)
-            parts[i] *= pass->ffn_gate[at + i];
+            sums[i] *= pass->ffn_gate[at + i];
     for (size_t i = 0; i < n; i++)
-        pass->x[at + i] += parts[i];
+        pass->x[at + i] += sums[i];
 }
 
+/* Columns in one piece: two pieces a worker, unless that is too many columns. */
+static size_t piece_columns(const struct rwl_pass *pass)
+{
+    const size_t width = pass->model->hparams.width, shares = 2 * (size_t)pass->threads;
+    const size_t columns = (size_t)rwl_align_up((width + shares - 1) / shares, RWL_GROUP_COLUMNS);
+    const size_t most = pass->row_count == 1 ? RWL_SPARSE_COLUMNS : MANY_COLUMNS;
+
+    return columns < LEAST_COLUMNS ? LEAST_COLUMNS : columns > most ? most : columns;
+}
+
+/* Pieces of the same columns follow each other. */
 void rwl_sparse_sum(struct rwl_pass *pass, struct rwl_pool *pool, uint32_t worker, uint32_t number)
 {
     const struct rwl_layer *layer = &pass->model->weights.layers[number];
-    const size_t width = pass->model->hparams.width;
-    const size_t shares = pass->row_count == 1 ? 2 * (size_t)pass->threads : 1;
-    size_t columns = (size_t)rwl_align_up((width + shares - 1) / shares, RWL_GROUP_COLUMNS);
-
-    columns = columns < LEAST_COLUMNS        ? LEAST_COLUMNS
-              : columns > RWL_SPARSE_COLUMNS ? RWL_SPARSE_COLUMNS
-                                             : columns;
+    const size_t width = pass->model->hparams.width, columns = piece_columns(pass);
     const uint32_t pieces = (uint32_t)((width + columns - 1) / columns);
+
     for (uint32_t i; (i = rwl_pool_take(pool)) < pieces * pass->row_count;) {
-        const size_t first = i % pieces * columns, left = width - first;
-        sum_columns(pass, worker, layer, i / pieces, first, left < columns ? left : columns);
+        const size_t first = i / pass->row_count * columns, left = width - first;
+        sum_columns(pass, worker, layer, i % pass->row_count, first,
+                    left < columns ? left : columns);
     }
     rwl_pool_barrier(pool);
 }

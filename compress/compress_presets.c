@@ -14,6 +14,7 @@
 
 /* Projections, FFN and head with this many bits. */
 #define BITS(b) .projections = (b), .ffn = (b), .head = (b)
+#define ALL_BITS(b) BITS(b), .loras = (b)
 /* FFN and head of which estimates say what is read. */
 #define IN_PARTS .ffn_mode = RWL_FFN_PREDICTED, .head_mode = RWL_HEAD_PLANES
 #define SMALL(b) .loras = (b), .embedding = (b)
@@ -37,8 +38,8 @@
 const struct rwl_compress_preset rwl_compress_presets[] = {
     { "lite", LITE },
     { "exact", EXACT },
-    { "q8", { BITS(RWL_BITS_8), .ffn_mode = RWL_FFN_EXACT, TWO_BITS, CLUSTERS } },
-    { "q4", { BITS(RWL_BITS_4), .ffn_mode = RWL_FFN_EXACT, TWO_BITS, CLUSTERS } },
+    { "q8", { ALL_BITS(RWL_BITS_8), .ffn_mode = RWL_FFN_EXACT, TWO_BITS, CLUSTERS } },
+    { "q4", { ALL_BITS(RWL_BITS_4), .ffn_mode = RWL_FFN_EXACT, TWO_BITS, CLUSTERS } },
     /* arXiv 2412.10856: factors of an eighth of the width, one bit of the key matrix beside a small
      * network, some 200 clusters, 8 bits. */
     { "paper",

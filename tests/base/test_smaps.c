@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MAPPED = 16 << 20, TOUCHED = 4 << 20, LOCKED = 32 << 10, STEP = 4096 };
+enum { MAPPED = 16 << 20, TOUCHED = 4 << 20, LOCKED = 32 << 10, BESIDE = 64 << 10, STEP = 4096 };
 
 static struct rwl_smaps measure(const void *mapping, size_t size)
 {
@@ -18,12 +18,19 @@ static struct rwl_smaps measure(const void *mapping, size_t size)
     return smaps;
 }
 
+/* Between two areas without rights, or the kernel may join it with a neighbour. */
+static void *map_alone(void)
+{
+    char *area = mmap(NULL, MAPPED + 2 * BESIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(area, MAP_FAILED);
+    ck_assert_int_eq(mprotect(area + BESIDE, MAPPED, PROT_READ | PROT_WRITE), 0);
+    return area + BESIDE;
+}
+
 /* A page touched is resident; huge pages would make it many. */
 START_TEST(touched_pages_are_counted)
 {
-    volatile char *memory =
-        mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    ck_assert_ptr_ne((void *)(uintptr_t)memory, MAP_FAILED);
+    volatile char *memory = map_alone();
     madvise((void *)(uintptr_t)memory, MAPPED, MADV_NOHUGEPAGE);
     const void *start = (const void *)(uintptr_t)memory;
     struct rwl_smaps before = measure(start, MAPPED);
@@ -47,7 +54,7 @@ START_TEST(touched_pages_are_counted)
 
     ck_assert_int_eq(madvise((void *)(uintptr_t)memory, MAPPED, MADV_DONTNEED), 0);
     ck_assert_int_eq(measure(start, MAPPED).mapping_resident, before.mapping_resident);
-    munmap((void *)(uintptr_t)memory, MAPPED);
+    munmap((char *)(uintptr_t)memory - BESIDE, MAPPED + 2 * BESIDE);
 }
 END_TEST
 

@@ -114,6 +114,38 @@ START_TEST(order_moves_rows)
 }
 END_TEST
 
+/* Four columns of a plane, of weight 1: docs/model-format.md. */
+static double rounded(int sum)
+{
+    const double steps = floor((sum + 8) / 16.0);
+    return 16 * (steps < 31 ? steps : 31);
+}
+
+/* What the numbers of a neuron make of one input: of its quants, with the roundings of planes. */
+static double sum_of(const struct rwl_planes *planes, size_t neuron, const float *in)
+{
+    double sum = 0;
+    for (size_t first = 0; first < WIDTH; first += 32) {
+        float largest = 0;
+        double group = 0;
+        for (size_t i = first; i < first + 32; i++)
+            largest = fmaxf(largest, fabsf(in[i]));
+        for (size_t quad = first; quad < first + 32; quad += 4) {
+            int heavy = 0, light = 0;
+            for (size_t i = quad; i < quad + 4; i++) {
+                const int q = (int)lrintf(in[i] * (127 / largest));
+                const int number = number_at(planes, neuron, i), sign = number > 0 ? 1 : -1;
+                const bool two = planes->encoding == RWL_ENCODING_P2;
+                heavy += two ? sign * q : 0;
+                light += two ? (number - 2 * sign) * q : number * q;
+            }
+            group += 2 * rounded(heavy) + rounded(light);
+        }
+        sum += (double)(largest / 127) * group;
+    }
+    return sum;
+}
+
 START_TEST(estimates_are_sums)
 {
     static float estimates[3 * NEURONS];
@@ -127,15 +159,11 @@ START_TEST(estimates_are_sums)
         rwl_planes_estimate(pool, &planes, in, estimates);
         for (size_t t = 0; t < 3; t++)
             for (size_t f = 0; f < NEURONS; f++) {
-                double sum = 0, size = 0;
-                for (size_t i = 0; i < WIDTH; i++) {
-                    sum += number_at(&planes, f, i) * (double)x[t * WIDTH + i];
-                    size += 3 * fabs((double)x[t * WIDTH + i]);
-                }
                 const double scale = (double)rwl_planes_scale(&planes, f);
                 ck_assert_double_eq_tol((double)estimates[t * NEURONS + f],
-                                        scale * sum + (double)rwl_planes_offset(&planes, f),
-                                        0.01 * scale * size);
+                                        scale * sum_of(&planes, f, x + t * WIDTH) +
+                                            (double)rwl_planes_offset(&planes, f),
+                                        1e-4 * (scale + 1));
             }
         rwl_planes_finish(&planes);
     }

@@ -85,9 +85,11 @@ INLINE void tile_group(const int T, const bool any_negative, const uint8_t *cons
     }
 }
 
-/* Adds groups of a panel to y [T][TILE_ROWS] at y_stride. */
+/* Adds groups of a panel to y [T][TILE_ROWS] at y_stride. At each group `step` bytes of the strips
+ * ahead are asked for. */
 INLINE void tile_q8(const int T, const bool any_negative, const uint8_t *w, size_t strip_bytes,
-                    size_t groups, const struct panel_group *x, float *y, size_t y_stride)
+                    size_t groups, const struct panel_group *x, float *y, size_t y_stride,
+                    const uint8_t *ahead, size_t step)
 {
     __m256i sums[TILE_STRIPS][TILE_INPUTS];
     const uint8_t *quants[TILE_STRIPS];
@@ -105,6 +107,9 @@ INLINE void tile_q8(const int T, const bool any_negative, const uint8_t *w, size
             at[t] = x + (size_t)t * PANEL_GROUPS + g;
             KEEP_ADDRESS(at[t]);
         }
+        for (int s = 0; s < TILE_STRIPS; s++)
+            rwl_prefetch(ahead + (size_t)s * strip_bytes, step);
+        ahead += step;
         tile_group(T, any_negative, quants, at, sums);
         for (int s = 0; s < TILE_STRIPS; s++) {
             const f8 scale = f8_load_f16(scales + (size_t)s * strip_bytes);
@@ -117,15 +122,6 @@ INLINE void tile_q8(const int T, const bool any_negative, const uint8_t *w, size
     }
 }
 
-/* Part `part` of `parts` of what the next tiles read. */
-static inline void prefetch_part(const uint8_t *w, size_t strip_bytes, size_t bytes, size_t part,
-                                 size_t parts)
-{
-    const size_t size = (bytes + parts - 1) / parts;
-    for (size_t s = 0; s < TILE_STRIPS; s++)
-        rwl_prefetch(w + s * strip_bytes + part * size, size);
-}
-
 /* Adds to y [count][rows] what a panel and its groups give; rows: a multiple of TILE_ROWS. While
  * tiles of some strips are computed, the strips after them, or the next panel's first, are read. */
 INLINE void multiply_panel(const bool any_negative, const uint8_t *w, size_t rows,
@@ -133,6 +129,8 @@ INLINE void multiply_panel(const bool any_negative, const uint8_t *w, size_t row
                            size_t count, float *y, size_t y_stride)
 {
     const size_t bytes = (groups + RWL_BLOCK_GROUPS - 1) / RWL_BLOCK_GROUPS * BLOCK_BYTES_Q8;
+    const size_t turns = (count + TILE_INPUTS - 1) / TILE_INPUTS * groups;
+    const size_t step = (bytes + turns - 1) / turns;
     const uint8_t *next_panel = w + bytes;
 
     for (size_t r = 0; r < rows; r += TILE_ROWS, y += TILE_ROWS) {
@@ -141,12 +139,13 @@ INLINE void multiply_panel(const bool any_negative, const uint8_t *w, size_t row
         for (size_t t = 0; t < count; t += TILE_INPUTS) {
             const struct panel_group *at = x + t * PANEL_GROUPS;
             float *to = y + t * y_stride;
-            prefetch_part(r + TILE_ROWS < rows ? w : next_panel, strip_bytes, bytes,
-                          t / TILE_INPUTS, (count + TILE_INPUTS - 1) / TILE_INPUTS);
+            const uint8_t *ahead =
+                (r + TILE_ROWS < rows ? w : next_panel) + t / TILE_INPUTS * groups * step;
             if (t + TILE_INPUTS <= count)
-                tile_q8(TILE_INPUTS, any_negative, here, strip_bytes, groups, at, to, y_stride);
+                tile_q8(TILE_INPUTS, any_negative, here, strip_bytes, groups, at, to, y_stride,
+                        ahead, step);
             else
-                tile_q8(1, any_negative, here, strip_bytes, groups, at, to, y_stride);
+                tile_q8(1, any_negative, here, strip_bytes, groups, at, to, y_stride, ahead, step);
         }
     }
 }

@@ -68,7 +68,7 @@ typedef void rwl_row_products_fn(const void *const *rows, size_t count, size_t c
                                  const struct rwl_group *x, const void *const *ahead, float *y);
 
 /* sum[i] += k[r] w_r[first + i], for i < n, row after row: rows of so many columns that stand
- * anywhere, added to a sum that stands in parts (sparse_mix.c), each number rounded once:
+ * anywhere, added to a sum or to a part of one (sparse_mix.c), each number rounded once:
  *   f32, f16: fma(k, w, sum);  q8r, q4r: fma(k * scale, quant, sum)
  * first is a multiple of 32. */
 typedef void rwl_add_rows_fn(const void *const *rows, const float *k, size_t count, size_t columns,

@@ -27,13 +27,13 @@ void rwl_scattered_products(const struct rwl_kernels *kernels, enum rwl_encoding
     prefetch_some(rows, count, row_bytes);
     for (uint32_t r = 0; r < count; r += TOGETHER) {
         const uint32_t n = count - r < TOGETHER ? count - r : TOGETHER, left = count - r - n;
-        if (rwl_encoding_is_rows(encoding) && left >= TOGETHER) {
-            kernels->row_products[encoding](rows + r, n, columns, groups, rows + r + n, ret_y + r);
-            continue;
-        }
-        prefetch_some(rows + r + n, left, row_bytes);
+        const bool by_kernel = rwl_encoding_is_rows(encoding) && left >= TOGETHER;
+
+        if (!by_kernel)
+            prefetch_some(rows + r + n, left, row_bytes);
         if (rwl_encoding_is_rows(encoding))
-            kernels->row_products[encoding](rows + r, n, columns, groups, NULL, ret_y + r);
+            kernels->row_products[encoding](rows + r, n, columns, groups,
+                                            by_kernel ? rows + r + n : NULL, ret_y + r);
         else
             for (uint32_t i = r; i < r + n; i++)
                 kernels->matmul[encoding](rows[i], 1, columns, x, 0, 1, ret_y + i, 1);

@@ -39,10 +39,13 @@ struct range {
     size_t size;
 };
 
+enum { PLACE_SECTIONS = 3 };
+
 /* A layer, or the head as the last of them. */
 struct place {
     struct range hot, parts;
-    bool kept; /* hot stays in memory */
+    struct range padding[PLACE_SECTIONS]; /* whole pages behind its sections */
+    bool kept;                            /* hot stays in memory */
 };
 
 struct rwl_weight_store {
@@ -124,28 +127,47 @@ static void add_range(const struct rwl_model *model, const struct rwl_section *s
     range->size = (size_t)(start - range->start) + (size_t)section->size;
 }
 
+/* next: the section behind, or NULL. */
+static void add_padding(const struct rwl_weight_store *store, const struct rwl_section *section,
+                        const struct rwl_section *next, struct place *place)
+{
+    size_t mapped;
+    char *mapping = (char *)(uintptr_t)rwl_model_file_mapping(store->model->file, &mapped);
+    const uint64_t start = rwl_align_up(section->offset + section->size, store->page_bytes);
+    const uint64_t end = next && next->offset < mapped ? next->offset : mapped;
+    int number = 0;
+
+    while (place->padding[number].size)
+        number++;
+    if (end > start)
+        place->padding[number] = (struct range){ mapping + start, (size_t)(end - start) };
+}
+
 /* Finds the ranges of all places. A layer's two hot sections stand side by side. */
 static void find_places(struct rwl_weight_store *store)
 {
     uint32_t count;
     const struct rwl_section *sections = rwl_model_file_sections(store->model->file, &count);
-    struct place *head = &store->places[store->model->hparams.layers];
+    const uint32_t layers = store->model->hparams.layers;
 
     for (uint32_t i = 0; i < count; i++) {
         const struct rwl_section *section = &sections[i];
-        struct place *layer = &store->places[section->layer];
+        const bool of_head =
+            section->kind == RWL_SECTION_HEAD || section->kind == RWL_SECTION_CLUSTERS;
+        struct place *place = &store->places[of_head ? layers : section->layer];
         switch (section->kind) {
         case RWL_SECTION_VOCABULARY:
-        case RWL_SECTION_VECTORS: store->always_bytes += section->size; break;
+        case RWL_SECTION_VECTORS: store->always_bytes += section->size; continue;
         case RWL_SECTION_PROJECTIONS:
-        case RWL_SECTION_FFN: add_range(store->model, section, &layer->hot); break;
-        case RWL_SECTION_HEAD: add_range(store->model, section, &head->hot); break;
-        case RWL_SECTION_NEURONS: add_range(store->model, section, &layer->parts); break;
-        case RWL_SECTION_CLUSTERS: add_range(store->model, section, &head->parts); break;
-        default: break;
+        case RWL_SECTION_FFN:
+        case RWL_SECTION_HEAD: add_range(store->model, section, &place->hot); break;
+        case RWL_SECTION_NEURONS:
+        case RWL_SECTION_CLUSTERS: add_range(store->model, section, &place->parts); break;
+        default: continue;
         }
+        add_padding(store, section, i + 1 < count ? section + 1 : NULL, place);
     }
-    for (uint32_t i = 0; i <= store->model->hparams.layers; i++)
+    for (uint32_t i = 0; i <= layers; i++)
         store->parts_bytes += store->places[i].parts.size;
 }
 
@@ -465,6 +487,9 @@ void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint
         advise(&here->hot, MADV_DONTNEED);
     if (place < layers ? store->neurons : store->head)
         advise(&here->parts, MADV_DONTNEED);
+    /* What was touched beside it came with the pages around. */
+    for (int i = 0; i < PLACE_SECTIONS && (store->neurons || store->head); i++)
+        advise(&here->padding[i], MADV_DONTNEED);
 }
 
 /* ---- what it holds ---- */

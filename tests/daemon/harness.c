@@ -212,6 +212,14 @@ bool daemon_has_logged(const struct daemon *daemon, const char *string)
     return found;
 }
 
+void daemon_wait_logged(const struct daemon *daemon, const char *string)
+{
+    for (int waited = 0; !daemon_has_logged(daemon, string); waited += 10) {
+        ck_assert_msg(waited < WAIT_MS, "not logged: %s", string);
+        usleep(10000);
+    }
+}
+
 long daemon_status(const struct daemon *daemon, const char *name)
 {
     char path[64], line[256];

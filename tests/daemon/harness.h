@@ -44,6 +44,7 @@ void daemon_finish(struct daemon *daemon); /* stops it if it runs, removes the f
 void daemon_expect_notice(struct daemon *daemon, const char *text);
 /* Whether a line of its log holds the text. */
 bool daemon_has_logged(const struct daemon *daemon, const char *text);
+void daemon_wait_logged(const struct daemon *daemon, const char *text);
 /* A number from /proc/PID/status, in kB. */
 long daemon_status(const struct daemon *daemon, const char *name);
 void daemon_write_config(const struct daemon *daemon, const char *text);

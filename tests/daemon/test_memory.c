@@ -109,18 +109,10 @@ START_TEST(ready_before_weights_are_read)
 }
 END_TEST
 
-static void wait_until_warm(void)
-{
-    for (int waited = 0; !daemon_has_logged(&server, "memory.warm: "); waited += 10) {
-        ck_assert_int_lt(waited, WAIT_MS);
-        usleep(10000);
-    }
-}
-
 START_TEST(warm_without_a_request)
 {
     start("memory.warm=true");
-    wait_until_warm();
+    daemon_wait_logged(&server, "memory.warm: ");
     struct rwl_memory_stats memory = server_stats(&client).memory;
     ck_assert_int_gt(memory.hot, 0);
     ck_assert_int_ge(memory.mapped_resident, memory.hot);
@@ -253,7 +245,7 @@ START_TEST(warm_within_a_budget)
     const char *const arguments[] = { SMALL, "--set", "memory.warm=true", "--set", option, NULL };
     daemon_start(&server, arguments);
     client_open(&client, &server);
-    wait_until_warm();
+    daemon_wait_logged(&server, "memory.warm: ");
     struct rwl_memory_stats memory = server_stats(&client).memory;
     ck_assert_int_lt(memory.kept, memory.hot);
     ck_assert_int_ge(memory.mapped_resident, memory.kept);

@@ -175,10 +175,7 @@ START_TEST(warm)
 {
     char read[64];
     start(_i, "memory.warm=true");
-    for (int waited = 0; !daemon_has_logged(&server, "memory.warm: "); waited += 10) {
-        ck_assert_int_lt(waited, WAIT_MS);
-        usleep(10000);
-    }
+    daemon_wait_logged(&server, "memory.warm: ");
     const struct rwl_memory_stats memory = server_stats(&client).memory;
     ck_assert_int_gt(memory.parts, 16 * 1024);
     ck_assert_int_le(memory.mapped_resident, memory.mapped - memory.parts);

@@ -97,7 +97,9 @@ static bool warm_parts(const struct rwl_warmer *warmer, const struct rwl_model_f
     struct rwl_engine_memory memory;
 
     rwl_engine_memory(warmer->options.engine, &memory);
-    for (uint32_t i = 0; memory.kept_bytes == memory.hot_bytes && i < metadata->tensor_count; i++) {
+    if (memory.kept_bytes < memory.hot_bytes)
+        return true;
+    for (uint32_t i = 0; i < metadata->tensor_count; i++) {
         const struct rwl_tensor *tensor = &metadata->tensors[i];
         if (tensor->section != RWL_SECTION_NEURONS && tensor->section != RWL_SECTION_CLUSTERS)
             continue;

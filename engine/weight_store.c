@@ -487,8 +487,9 @@ void rwl_weight_store_leave(struct rwl_weight_store *store, uint32_t place, uint
         advise(&here->hot, MADV_DONTNEED);
     if (place < layers ? store->neurons : store->head)
         advise(&here->parts, MADV_DONTNEED);
-    /* What was touched beside it came with the pages around. */
-    for (int i = 0; i < PLACE_SECTIONS && (store->neurons || store->head); i++)
+    if (!store->neurons && !store->head)
+        return;
+    for (int i = 0; i < PLACE_SECTIONS; i++) /* it came with the pages beside it */
         advise(&here->padding[i], MADV_DONTNEED);
 }
 

@@ -71,5 +71,6 @@ void rwl_quant_init_avx2(struct rwl_kernels *kernels)
 {
     quant_fill(kernels);
     kernels->product[RWL_ENCODING_Q8] = product_q8_tiles;
+    kernels->product[RWL_ENCODING_Q4] = product_q4_tiles;
     rows_fill(kernels);
 }

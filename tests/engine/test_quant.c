@@ -62,7 +62,7 @@ static struct product random_product(int round)
                          .count = between(1, 17) };
     if (round % 4 == 0)
         p.columns = 64 * between(1, 12);
-    if (round % 16 == 3) { /* several tiles and panels */
+    if (round % 16 == 3 || round % 16 == 8) { /* several tiles and panels */
         p.rows = between(60, 140);
         p.columns = between(500, 800);
         p.count = between(10, 40);

@@ -11,7 +11,10 @@
 #include "engine/model.h"
 #include "engine/state.h"
 
-enum { LEAST_WEIGHT_BYTES = 1 };
+enum {
+    LEAST_WEIGHT_BYTES = 1,
+    STARTS_DIFFER = 64 << 10, /* bytes that a start takes more than another */
+};
 
 struct parts { /* bytes */
     uint64_t program, buffers, requests, sessions;
@@ -104,9 +107,9 @@ static int divide(const struct rwl_memory_settings *memory, const struct rwl_bud
             err, RWL_ERR_LIMIT,
             "memory.budget_bytes: %.1f MiB, at least %.1f MiB are needed: program %.1f, work "
             "buffers %.1f, requests %.1f, %u sessions %.1f, weights %.1f",
-            mib(budget), mib(sum(&parts) + needed) + 0.05, mib(parts.program), mib(parts.buffers),
-            mib(parts.requests), (unsigned)memory->reserved_sessions, mib(parts.sessions),
-            mib(needed));
+            mib(budget), mib(sum(&parts) + needed + STARTS_DIFFER) + 0.05, mib(parts.program),
+            mib(parts.buffers), mib(parts.requests), (unsigned)memory->reserved_sessions,
+            mib(parts.sessions), mib(needed));
     const uint64_t left = budget - sum(&parts);
     const uint64_t all = weights.hot_bytes + weights.parts_bytes + weights.embedding_cache_bytes;
     *ret_weight_bytes = left < all ? left - passing : left;

@@ -3,7 +3,10 @@
 #include <arm_neon.h>
 #include <stdint.h>
 
-typedef float32x4x2_t v8;
+/* Not float32x4x2_t, which gcc 12 keeps in memory. */
+typedef struct {
+    float32x4_t val[2];
+} v8;
 
 static inline v8 pair(float32x4_t low, float32x4_t high)
 {

@@ -29,10 +29,10 @@ static inline __m256i pairs_of(b32 w, b32 x)
     return _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
 }
 
-static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
-    sums = _mm256_add_epi32(sums, add_pairs(pairs_of(w0, x0)));
-    return _mm256_add_epi32(sums, add_pairs(pairs_of(w1, x1)));
+    sums = _mm256_add_epi32(sums, add_pairs(pairs_of(w0, b32_spread(at))));
+    return _mm256_add_epi32(sums, add_pairs(pairs_of(w1, b32_spread(at + 4))));
 }
 
 static inline f8 q8_finish(q8_sums sums, const struct rwl_group *x)
@@ -47,10 +47,10 @@ static inline q4_sums q4_start(const struct rwl_group *x)
     return _mm256_setzero_si256();
 }
 
-static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
-    return _mm256_add_epi16(
-        sums, _mm256_add_epi16(_mm256_maddubs_epi16(w0, x0), _mm256_maddubs_epi16(w1, x1)));
+    return _mm256_add_epi16(sums, _mm256_add_epi16(_mm256_maddubs_epi16(w0, b32_spread(at)),
+                                                   _mm256_maddubs_epi16(w1, b32_spread(at + 4))));
 }
 
 static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)

@@ -6,8 +6,14 @@
  */
 #include "engine/quant_arm.h"
 
-typedef int32x4x4_t q8_sums; /* rows 0 and 1, 2 and 3, ...; two sums a row */
-typedef int16x8x4_t q4_sums; /* likewise; four sums a row */
+#define MOST_INPUTS_Q4 2 /* sums of four do not fit the registers */
+
+typedef struct { /* rows 0 and 1, 2 and 3, ...; two sums a row */
+    int32x4_t val[4];
+} q8_sums;
+typedef struct { /* likewise; four sums a row */
+    int16x8_t val[4];
+} q4_sums;
 
 static inline q8_sums q8_start(const struct rwl_group *x)
 {
@@ -28,8 +34,9 @@ static inline int16x8_t high_products(int8x16_t w0, int8x16_t w1, int8x16_t x0, 
     return vmlal_high_s8(vmull_high_s8(w0, x0), w1, x1);
 }
 
-static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
+    const b32 x0 = b32_spread(at), x1 = b32_spread(at + 4);
     for (int h = 0; h < 2; h++) {
         const int8x16_t a = w0.val[h], b = w1.val[h], c = x0.val[h], d = x1.val[h];
         sums.val[2 * h] = vpadalq_s16(sums.val[2 * h], low_products(a, b, c, d));
@@ -52,8 +59,9 @@ static inline q4_sums q4_start(const struct rwl_group *x)
     return sums;
 }
 
-static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
+    const b32 x0 = b32_spread(at), x1 = b32_spread(at + 4);
     for (int h = 0; h < 2; h++) {
         const int8x16_t a = w0.val[h], b = w1.val[h], c = x0.val[h], d = x1.val[h];
         int16x8_t low = vmlal_s8(sums.val[2 * h], vget_low_s8(a), vget_low_s8(c));

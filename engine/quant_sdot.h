@@ -6,7 +6,13 @@
 
 #include "engine/quant_arm.h"
 
-typedef int32x4x2_t q8_sums, q4_sums;
+/* What is read below is not read above: gcc begins all loads of a group early, and then has no
+ * registers for four inputs. */
+#define LOAD_NO_EARLIER() __asm__ volatile("" ::: "memory")
+
+typedef struct {
+    int32x4_t val[2];
+} q8_sums, q4_sums;
 
 static inline q8_sums start_with(int32_t value)
 {
@@ -20,10 +26,12 @@ static inline q8_sums q8_start(const struct rwl_group *x)
     return start_with(0);
 }
 
-static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+/* SDOT takes the four bytes for all rows from a part of a register. */
+static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
+    const int8x8_t x = vld1_s8(at);
     for (int h = 0; h < 2; h++)
-        sums.val[h] = vdotq_s32(vdotq_s32(sums.val[h], w0.val[h], x0.val[h]), w1.val[h], x1.val[h]);
+        sums.val[h] = vdotq_lane_s32(vdotq_lane_s32(sums.val[h], w0.val[h], x, 0), w1.val[h], x, 1);
     return sums;
 }
 
@@ -38,9 +46,9 @@ static inline q4_sums q4_start(const struct rwl_group *x)
     return start_with(-RWL_ZERO_QUANT_Q4 * x->sum);
 }
 
-static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
-    return q8_add(sums, w0, w1, x0, x1);
+    return q8_add(sums, w0, w1, at);
 }
 
 static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)

@@ -3,13 +3,16 @@
  * The kernels for quantised weights, written once. A file of one instruction set defines these
  * primitives, includes this, and calls quant_fill:
  *   f8                       eight floats: f8_load_f16, f8_set, f8_store, f8_mul, f8_fma
- *   b32                      32 bytes: b32_load; b32_spread, four bytes in all eight places;
- *                            b32_low, b32_high, the nibbles as 0 to 15
+ *   b32                      32 bytes: b32_load; b32_low, b32_high, the nibbles as 0 to 15
  *   q8_sums, q4_sums         sums of a group, for eight rows: q8_start(x), q4_start(x)
  *   q8_prepare               a vector of weights as q8_add wants it
- *   q8_add, q4_add           (sums, w0, w1, x0, x1): adds two vectors of products
+ *   q8_add, q4_add           (sums, w0, w1, at): adds the products of two vectors of weights, four
+ *                            columns of eight rows each, with the eight bytes of input at `at`
  *   q8_finish, q4_finish     (sums, x): the exact integers, as floats
- * where x is the group of activations. Formulas are in kernels.h, the layout in quantised.h.
+ * where x is the group of activations; and, where that helps:
+ *   LOAD_NO_EARLIER          between vectors of weights that several inputs meet
+ *   MOST_INPUTS_Q4           of a strip at once: 4, or 2
+ * Formulas are in kernels.h, the layout in quantised.h.
  */
 #ifndef RWL_ENGINE_QUANT_VECTOR_H
 #define RWL_ENGINE_QUANT_VECTOR_H
@@ -71,6 +74,13 @@ static void quantise(size_t n, const float *x, struct rwl_group *ret_groups)
 
 /* Products */
 
+#ifndef LOAD_NO_EARLIER
+#define LOAD_NO_EARLIER() ((void)0)
+#endif
+#ifndef MOST_INPUTS_Q4
+#define MOST_INPUTS_Q4 4
+#endif
+
 INLINE void dot_q8(const int T, const uint8_t *w, const struct rwl_group *const x[4],
                    f8 ret_dots[4])
 {
@@ -81,8 +91,9 @@ INLINE void dot_q8(const int T, const uint8_t *w, const struct rwl_group *const 
         const b32 w0 = q8_prepare(b32_load(w + 32 * j));
         const b32 w1 = q8_prepare(b32_load(w + 32 * j + 32));
         for (int t = 0; t < T; t++)
-            sums[t] = q8_add(sums[t], w0, w1, b32_spread(x[t]->q + 4 * j),
-                             b32_spread(x[t]->q + 4 * j + 4));
+            sums[t] = q8_add(sums[t], w0, w1, x[t]->q + 4 * j);
+        if (T > 2)
+            LOAD_NO_EARLIER();
     }
     for (int t = 0; t < T; t++)
         ret_dots[t] = q8_finish(sums[t], x[t]);
@@ -94,11 +105,14 @@ INLINE void dot_q4(const int T, const uint8_t *w, const struct rwl_group *const 
     q4_sums sums[4];
     for (int t = 0; t < T; t++)
         sums[t] = q4_start(x[t]);
-    for (int j = 0; j < 4; j++) {
-        const b32 both = b32_load(w + 32 * j), low = b32_low(both), high = b32_high(both);
-        for (int t = 0; t < T; t++)
-            sums[t] = q4_add(sums[t], low, high, b32_spread(x[t]->q + 4 * j),
-                             b32_spread(x[t]->q + 16 + 4 * j));
+    for (int j = 0; j < 4; j += 2) {
+        const b32 first = b32_load(w + 32 * j), next = b32_load(w + 32 * j + 32);
+        for (int t = 0; t < T; t++) {
+            sums[t] = q4_add(sums[t], b32_low(first), b32_low(next), x[t]->q + 4 * j);
+            sums[t] = q4_add(sums[t], b32_high(first), b32_high(next), x[t]->q + 16 + 4 * j);
+        }
+        if (T > 2)
+            LOAD_NO_EARLIER();
     }
     for (int t = 0; t < T; t++)
         ret_dots[t] = q4_finish(sums[t], x[t]);
@@ -153,11 +167,12 @@ INLINE void product(const enum rwl_encoding encoding, const uint8_t *w, size_t r
 {
     const size_t strip_bytes = (size_t)rwl_strip_bytes(encoding, columns);
     const size_t groups = (size_t)rwl_groups(columns);
+    const int most = encoding == RWL_ENCODING_Q4 ? MOST_INPUTS_Q4 : 4;
 
     for (size_t r = 0; r < rows; r += RWL_STRIP_ROWS, w += strip_bytes, y += RWL_STRIP_ROWS) {
         const size_t n = rows - r < RWL_STRIP_ROWS ? rows - r : RWL_STRIP_ROWS;
         size_t t = 0;
-        for (; t + 4 <= count; t += 4)
+        for (; most == 4 && t + 4 <= count; t += 4)
             strip(4, encoding, w, groups, x + t * x_stride, x_stride, n, y + t * y_stride,
                   y_stride);
         for (; t + 2 <= count; t += 2)

@@ -20,9 +20,9 @@ static inline b32 q8_prepare(b32 w)
     return _mm256_xor_si256(w, _mm256_set1_epi8(-128));
 }
 
-static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+static inline q8_sums q8_add(q8_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
-    return dot4(dot4(sums, w0, x0), w1, x1);
+    return dot4(dot4(sums, w0, b32_spread(at)), w1, b32_spread(at + 4));
 }
 
 static inline f8 q8_finish(q8_sums sums, const struct rwl_group *x)
@@ -36,9 +36,9 @@ static inline q4_sums q4_start(const struct rwl_group *x)
     return _mm256_set1_epi32(-RWL_ZERO_QUANT_Q4 * x->sum);
 }
 
-static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, b32 x0, b32 x1)
+static inline q4_sums q4_add(q4_sums sums, b32 w0, b32 w1, const int8_t *at)
 {
-    return dot4(dot4(sums, w0, x0), w1, x1);
+    return dot4(dot4(sums, w0, b32_spread(at)), w1, b32_spread(at + 4));
 }
 
 static inline f8 q4_finish(q4_sums sums, const struct rwl_group *x)

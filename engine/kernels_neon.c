@@ -3,10 +3,7 @@
 #include <arm_neon.h>
 #include <stdint.h>
 
-/* Not float32x4x2_t, which gcc 12 keeps in memory. */
-typedef struct {
-    float32x4_t val[2];
-} v8;
+typedef float32x4x2_t v8;
 
 static inline v8 pair(float32x4_t low, float32x4_t high)
 {

@@ -9,13 +9,8 @@
 #include <arm_neon.h>
 #include <string.h>
 
-/* Not float32x4x2_t and the like, which gcc 12 keeps in memory. */
-typedef struct {
-    float32x4_t val[2];
-} f8;
-typedef struct {
-    int8x16_t val[2];
-} b32;
+typedef float32x4x2_t f8;
+typedef int8x16x2_t b32;
 
 static inline f8 f8_of(float32x4_t low, float32x4_t high)
 {

@@ -8,12 +8,8 @@
 
 #define MOST_INPUTS_Q4 2 /* sums of four do not fit the registers */
 
-typedef struct { /* rows 0 and 1, 2 and 3, ...; two sums a row */
-    int32x4_t val[4];
-} q8_sums;
-typedef struct { /* likewise; four sums a row */
-    int16x8_t val[4];
-} q4_sums;
+typedef int32x4x4_t q8_sums; /* rows 0 and 1, 2 and 3, ...; two sums a row */
+typedef int16x8x4_t q4_sums; /* likewise; four sums a row */
 
 static inline q8_sums q8_start(const struct rwl_group *x)
 {

@@ -10,9 +10,7 @@
  * registers for four inputs. */
 #define LOAD_NO_EARLIER() __asm__ volatile("" ::: "memory")
 
-typedef struct {
-    int32x4_t val[2];
-} q8_sums, q4_sums;
+typedef int32x4x2_t q8_sums, q4_sums;
 
 static inline q8_sums start_with(int32_t value)
 {

@@ -64,7 +64,7 @@ static struct product random_product(int round)
         p.columns = 64 * between(1, 12);
     if (round % 16 == 3 || round % 16 == 8) { /* several tiles and panels */
         p.rows = between(60, 140);
-        p.columns = between(500, 800);
+        p.columns = between(500, 1300);
         p.count = between(10, 40);
     }
     p.groups = (size_t)rwl_groups(p.columns);

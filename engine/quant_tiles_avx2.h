@@ -42,14 +42,9 @@ struct panel_group {
     float scale;
 };
 
-INLINE size_t tile_group_bytes(const enum tile_kind kind)
+INLINE enum rwl_encoding encoding_of(const enum tile_kind kind)
 {
-    return kind == TILE_Q4 ? RWL_GROUP_BYTES_Q4 : RWL_GROUP_BYTES_Q8;
-}
-
-INLINE size_t tile_block_bytes(const enum tile_kind kind)
-{
-    return RWL_SCALES_BYTES + RWL_BLOCK_GROUPS * tile_group_bytes(kind);
+    return kind == TILE_Q4 ? RWL_ENCODING_Q4 : RWL_ENCODING_Q8;
 }
 
 /* Returns the sum of the |x| of negative x. */
@@ -82,10 +77,9 @@ static inline void fill_group_q4(const struct rwl_group *x, struct panel_group *
     ret_group->scale = x->scale;
 }
 
-/* Returns which kind of tiles the panel takes. */
-static enum tile_kind fill_panel(const enum rwl_encoding encoding, const struct rwl_group *x,
-                                 size_t x_stride, size_t inputs, size_t groups,
-                                 struct panel_group *ret_panel)
+/* Returns whether signs matter: in q8, where there is a negative x. */
+static bool fill_panel(const enum rwl_encoding encoding, const struct rwl_group *x, size_t x_stride,
+                       size_t inputs, size_t groups, struct panel_group *ret_panel)
 {
     int32_t negative = 0;
 
@@ -95,7 +89,7 @@ static enum tile_kind fill_panel(const enum rwl_encoding encoding, const struct 
                 negative |= fill_group_q8(x + i * x_stride + g, &ret_panel[i * PANEL_GROUPS + g]);
             else
                 fill_group_q4(x + i * x_stride + g, &ret_panel[i * PANEL_GROUPS + g]);
-    return encoding == RWL_ENCODING_Q4 ? TILE_Q4 : negative ? TILE_Q8_SIGNED : TILE_Q8;
+    return negative != 0;
 }
 
 /* Compilers would rather compute a vector or an address again, or add in another order, and run
@@ -170,11 +164,9 @@ INLINE void tile(const int T, const enum tile_kind kind, const uint8_t *w, size_
     const struct panel_group *at[TILE_INPUTS];
 
     for (size_t g = 0; g < groups; g++) {
-        const uint8_t *block = w + g / RWL_BLOCK_GROUPS * tile_block_bytes(kind);
-        const uint8_t *scales = block + g % RWL_BLOCK_GROUPS * RWL_GROUP_SCALES_BYTES;
-        block += RWL_SCALES_BYTES + g % RWL_BLOCK_GROUPS * tile_group_bytes(kind);
+        const uint8_t *scales = w + rwl_scales_start(encoding_of(kind), g);
         for (int s = 0; s < TILE_STRIPS; s++) {
-            quants[s] = block + (size_t)s * strip_bytes;
+            quants[s] = w + rwl_quants_start(encoding_of(kind), g) + (size_t)s * strip_bytes;
             KEEP_ADDRESS(quants[s]);
         }
         for (int t = 0; t < T; t++) {
@@ -208,8 +200,7 @@ INLINE void multiply_panel(const enum tile_kind kind, const uint8_t *w, size_t r
                            size_t strip_bytes, size_t groups, const struct panel_group *x,
                            size_t count, float *y, size_t y_stride)
 {
-    const size_t bytes =
-        (groups + RWL_BLOCK_GROUPS - 1) / RWL_BLOCK_GROUPS * tile_block_bytes(kind);
+    const size_t bytes = (size_t)rwl_block_start(encoding_of(kind), groups + RWL_BLOCK_GROUPS - 1);
     const size_t turns = (count + TILE_INPUTS - 1) / TILE_INPUTS * groups;
     const size_t step = (bytes + turns - 1) / turns;
     const uint8_t *next_panel = w + bytes;
@@ -247,11 +238,11 @@ INLINE void multiply_tiles(const enum rwl_encoding encoding, const uint8_t *w, s
         for (size_t t = 0; t < count; t += PANEL_INPUTS) {
             const size_t inputs = count - t < PANEL_INPUTS ? count - t : PANEL_INPUTS;
             float *to = y + t * y_stride;
-            const enum tile_kind kind =
+            const bool negative =
                 fill_panel(encoding, x + t * x_stride + g, x_stride, inputs, some, panel);
             if (encoding == RWL_ENCODING_Q4)
                 multiply_panel(TILE_Q4, at, rows, strip_bytes, some, panel, inputs, to, y_stride);
-            else if (kind == TILE_Q8_SIGNED)
+            else if (negative)
                 multiply_panel(TILE_Q8_SIGNED, at, rows, strip_bytes, some, panel, inputs, to,
                                y_stride);
             else

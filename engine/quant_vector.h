@@ -167,13 +167,13 @@ INLINE void product(const enum rwl_encoding encoding, const uint8_t *w, size_t r
 {
     const size_t strip_bytes = (size_t)rwl_strip_bytes(encoding, columns);
     const size_t groups = (size_t)rwl_groups(columns);
-    const int most = encoding == RWL_ENCODING_Q4 ? MOST_INPUTS_Q4 : 4;
+    const size_t most = encoding == RWL_ENCODING_Q4 ? MOST_INPUTS_Q4 : 4;
 
     for (size_t r = 0; r < rows; r += RWL_STRIP_ROWS, w += strip_bytes, y += RWL_STRIP_ROWS) {
         const size_t n = rows - r < RWL_STRIP_ROWS ? rows - r : RWL_STRIP_ROWS;
         size_t t = 0;
-        for (; most == 4 && t + 4 <= count; t += 4)
-            strip(4, encoding, w, groups, x + t * x_stride, x_stride, n, y + t * y_stride,
+        for (; t + most <= count; t += most)
+            strip((int)most, encoding, w, groups, x + t * x_stride, x_stride, n, y + t * y_stride,
                   y_stride);
         for (; t + 2 <= count; t += 2)
             strip(2, encoding, w, groups, x + t * x_stride, x_stride, n, y + t * y_stride,
